@@ -1,0 +1,37 @@
+"""Choose which model to fine-tune, and what to fine-tune it with.
+
+Public names load on first use, so that importing the package costs nothing: neither torch nor any
+Hugging Face library is imported before one of them is needed.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_zoosel.api import rank_models as rank_models
+    from hf_zoosel.metrics import METRICS as METRICS, Metric as Metric
+    from hf_zoosel.ranking import Ranking as Ranking
+    from hf_zoosel.zoo import embedded_models as embedded_models
+
+__version__ = version("hf-zoosel")
+
+_WHERE = {
+    "METRICS": "hf_zoosel.metrics",
+    "Metric": "hf_zoosel.metrics",
+    "Ranking": "hf_zoosel.ranking",
+    "embedded_models": "hf_zoosel.zoo",
+    "rank_models": "hf_zoosel.api",
+}
+
+__all__ = ["METRICS", "Metric", "Ranking", "embedded_models", "rank_models"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'hf_zoosel' has no attribute {name!r}. It has {', '.join(__all__)}.")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
