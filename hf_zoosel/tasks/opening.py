@@ -1,0 +1,64 @@
+"""From whatever a person calls a data set to one split of it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from hf_zoosel.tasks.hub import open_hub
+from hf_zoosel.tasks.local import open_local
+from hf_zoosel.tasks.splits import Opened, choose_split, split_word
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+DatasetLike = Union["Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict", str, os.PathLike[str]]
+
+
+def open_split(dataset: DatasetLike, split: str | None) -> Opened:
+    """Take one split of a data set: train, unless another is named.
+
+    Raises:
+        TypeError: If it is no data set, path or Hub id.
+        ValueError: If it does not exist or cannot be opened, or the split is not in it.
+    """
+    import datasets
+
+    if isinstance(dataset, str | os.PathLike):
+        return _open_path_or_id(dataset, split)
+    if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
+        taken, note = choose_split(list(dataset), split)
+        return Opened(dataset[taken], _name(dataset[taken]), taken, (note,))
+    if isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
+        return _take_as_it_is(dataset, split)
+    raise TypeError(
+        f"`dataset` must be a datasets.Dataset, DatasetDict, their iterable kinds, a path or a Hub id, got "
+        f"{type(dataset).__name__}. Make one with `datasets.Dataset.from_dict`."
+    )
+
+
+def _open_path_or_id(dataset: str | os.PathLike[str], split: str | None) -> Opened:
+    text = os.fspath(dataset)
+    path = Path(text).expanduser()
+    if path.exists():
+        return open_local(path.absolute(), split)
+    looks_local = (
+        text.startswith((".", "~", os.sep)) or "\\" in text or text.count("/") > 1 or text.endswith(".parquet")
+    )
+    if looks_local or not isinstance(dataset, str):
+        raise ValueError(f"`dataset` must be an existing path, got {text!r}. The working folder is {os.getcwd()!r}.")
+    return open_hub(text, split)
+
+
+def _take_as_it_is(dataset: "Dataset | IterableDataset", split: str | None) -> Opened:
+    own = str(dataset.split) if dataset.split is not None else ""
+    if split is not None and split != own:
+        raise ValueError(
+            f"`split` must be None for a data set that is one split already, got {split!r}. Leave it out."
+        )
+    held_out = split_word(own) in ("validation", "test") and split is None
+    notes = (f"the data set given is the split {own!r}: its labels reach the scores",) if held_out else ()
+    return Opened(dataset, _name(dataset), own, notes)
+
+
+def _name(dataset: "Dataset | IterableDataset") -> str:
+    return dataset.info.dataset_name or dataset.info.builder_name or "dataset"
