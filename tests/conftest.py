@@ -4,12 +4,11 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: a test must never reach the network
+import pytest
 
 from hf_zoosel._torchvision import mend_torchvision
 
 mend_torchvision()
-
-import pytest
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

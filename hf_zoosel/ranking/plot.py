@@ -22,7 +22,7 @@ def plot_ranking(
 ) -> "Figure":
     """Draw a dot and an interval for each score: a row per candidate, a panel per metric, at most six."""
     try:
-        from matplotlib.figure import Figure
+        from hf_zoosel.ranking.notebook_figure import NotebookFigure
     except ImportError as error:
         raise ImportError("`plot` needs matplotlib. Install it with `pip install hf-zoosel[plots]`.") from error
 
@@ -38,7 +38,7 @@ def plot_ranking(
     width = 1.4 + 0.085 * longest + max(2.5, 4.2 - 0.7 * len(metrics)) * len(metrics)
     caption = "\n".join(textwrap.fill(part, int(width * 14)) for part in _caption(ranking, metrics))
     height = 1.0 + 0.3 * len(shown) + 0.17 * (caption.count("\n") + 1)
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure = NotebookFigure(figsize=(width, height), dpi=150, layout="constrained")
     panels = list(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0])
     for name, panel in zip(metrics, panels, strict=True):
         _draw_panel(panel, name, shown)

@@ -81,7 +81,7 @@ def _candidate(data: Mapping[str, Any]) -> CandidateResult:
     return CandidateResult(**known)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 -- walks a tree of records, mappings and numbers
+def _plain(value: Any) -> Any:
     """Turn records, mappings, tuples and numpy numbers into what JSON knows."""
     if isinstance(value, Score | SkippedImage):
         return {name: _plain(item) for name, item in asdict(value).items()}

@@ -26,7 +26,7 @@ def open_hub(name: str, split: str | None) -> Opened:
     if name.isidentifier() and find_spec(f"datasets.packaged_modules.{name}"):
         raise ValueError(f"`dataset` must be a path or a Hub id, got the loader {name!r}. Pass the folder to load.")
     taken = split or "train"
-    return Opened(_load(name, taken), name, taken, (f"took split {taken!r}",))
+    return Opened(_load(name, taken), name, taken)
 
 
 def _load(name: str, split: str) -> "Dataset":

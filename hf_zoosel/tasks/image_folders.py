@@ -25,8 +25,8 @@ def open_image_folder(path: Path, split: str | None) -> "tuple[Dataset, str, tup
         ValueError: If there is no image, no class folder, or the split does not exist.
     """
     splits = _split_folders(path)
-    taken, note = choose_split(list(splits), split)
-    notes: tuple[str, ...] = (note,) if len(splits) > 1 else ()
+    taken = choose_split(list(splits), split)
+    notes: tuple[str, ...] = ()
     folder = splits[taken]
     if any((folder / file).is_file() for file in METADATA_FILES):
         return _load_with_metadata(folder), taken, notes

@@ -46,22 +46,22 @@ def _open_saved(path: Path, split: str | None) -> Opened:
         raise ValueError(f"`dataset` must be readable by `datasets.load_from_disk`, {path} is not: {error}") from error
     if isinstance(saved, Dataset):
         own = str(saved.split or split or "train")
-        return Opened(saved, _name(path), choose_split([own], split or own)[0])
-    taken, note = choose_split(list(saved), split)
-    return Opened(saved[taken], _name(path), taken, (note,))
+        return Opened(saved, _name(path), choose_split([own], split or own))
+    taken = choose_split(list(saved), split)
+    return Opened(saved[taken], _name(path), taken)
 
 
 def _open_parquet(path: Path, files: dict[str, list[Path]], split: str | None) -> Opened:
     from datasets import load_dataset
 
-    taken, note = choose_split(list(files), split)
+    taken = choose_split(list(files), split)
     patterns = [glob.escape(str(file)) for file in files[taken]]
     try:
         data = load_dataset("parquet", data_files={"train": patterns}, split="train")
     except Exception as error:  # datasets wraps what pyarrow raises in errors of its own
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"`dataset` must hold parquet files of one schema, {path} does not: {reason}") from error
-    return Opened(data, _name(path), taken, (note,))
+    return Opened(data, _name(path), taken)
 
 
 def _group_by_split(files: Sequence[Path], root: Path) -> dict[str, list[Path]]:

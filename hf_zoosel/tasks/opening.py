@@ -26,8 +26,8 @@ def open_split(dataset: DatasetLike, split: str | None) -> Opened:
     if isinstance(dataset, str | os.PathLike):
         return _open_path_or_id(dataset, split)
     if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
-        taken, note = choose_split(list(dataset), split)
-        return Opened(dataset[taken], _name(dataset[taken]), taken, (note,))
+        taken = choose_split(list(dataset), split)
+        return Opened(dataset[taken], _name(dataset[taken]), taken)
     if isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
         return _take_as_it_is(dataset, split)
     raise TypeError(

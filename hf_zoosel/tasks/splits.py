@@ -40,7 +40,7 @@ class Opened:
     notes: tuple[str, ...] = ()
 
 
-def choose_split(available: Collection[str], split: str | None) -> tuple[str, str]:
+def choose_split(available: Collection[str], split: str | None) -> str:
     """Choose one of the splits of a data set.
 
     Args:
@@ -48,14 +48,14 @@ def choose_split(available: Collection[str], split: str | None) -> tuple[str, st
         split: The one asked for; None for "train", or the only one unless it is held out by its name.
 
     Returns:
-        The name of the split and a sentence that says so.
+        The name of the split.
 
     Raises:
         ValueError: If it does not exist, or if none is asked for and none is clearly for training.
 
     Example:
         >>> choose_split(["train", "test"], None)
-        ('train', "took split 'train' of train, test")
+        'train'
     """
     listing = ", ".join(available)
     if not available:
@@ -72,7 +72,7 @@ def choose_split(available: Collection[str], split: str | None) -> tuple[str, st
         close = get_close_matches(split, available, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"`split` must be one of {listing}, got {split!r}.{hint}")
-    return split, f"took split {split!r} of {listing}" if len(available) > 1 else f"took split {split!r}"
+    return split
 
 
 def split_word(name: str) -> str | None:

@@ -83,3 +83,7 @@ def test_without_matplotlib_the_remedy_is_named():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: `plot` needs matplotlib. Install it with `pip install hf-zoosel[plots]`." in done.stderr
+
+
+def test_a_notebook_shows_the_figure_without_pyplot(ranking):
+    assert ranking.plot()._repr_png_().startswith(b"\x89PNG")

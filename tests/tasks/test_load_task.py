@@ -37,7 +37,6 @@ def test_of_a_dict_only_the_train_split_is_taken(toy, iterable):
     )
     task = load_task(splits)
     assert (task.split, task.class_names) == ("train", ("0", "1"))
-    assert task.notes[0] == "took split 'train' of test, train"
     assert load_task(splits, split="test").class_names == ("5", "6")
 
 

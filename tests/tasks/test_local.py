@@ -38,7 +38,6 @@ def test_of_split_folders_only_train_is_read(tree):
     folder = tree("train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/emu/4.png")
     task = load_task(folder)
     assert (task.split, task.class_names, len(task)) == ("train", ("cat", "dog"), 2)
-    assert task.notes[0] == "took split 'train' of test, train"
     assert load_task(folder, split="test").class_names == ("cat", "emu")
 
 
