@@ -1,0 +1,33 @@
+"""What every candidate is reduced to: a name, a revision, its preprocessing, and a way to load its network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hf_zoosel.zoo.network import Network
+from hf_zoosel.zoo.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that can be ranked, resolved but not yet loaded.
+
+    Attributes:
+        name: The name it has in the ranking, unique within one call.
+        revision: What its weights are: a Hub commit, or the digest of local weights. Together with
+            ``architecture`` it decides whether cached features may be reused.
+        architecture: What the network is built from (library, architecture, arguments), as text.
+        preprocess: Its own preprocessing.
+        load: Builds the network with its weights, on the CPU, in evaluation mode.
+        notes: What a person should know about it.
+    """
+
+    name: str
+    revision: str
+    architecture: str
+    preprocess: Preprocess
+    load: Callable[[], Network]
+    notes: tuple[str, ...] = ()
+
+    def named(self, name: str) -> "Candidate":
+        """The same candidate under another name."""
+        return replace(self, name=name)

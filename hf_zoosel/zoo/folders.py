@@ -1,0 +1,61 @@
+"""A folder with config.json and safetensors: timm's own layout or transformers'."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hf_zoosel.zoo import timm_models, transformers_models
+from hf_zoosel.zoo.candidate import Candidate
+from hf_zoosel.zoo.errors import CandidateError
+from hf_zoosel.zoo.weights import check_weights, content_digest, weight_files
+
+
+def from_folder(folder: Path, name: str) -> Candidate:
+    """A checkpoint on the local disk; its revision is the digest of its files.
+
+    Raises:
+        CandidateError: If it holds no config.json or no sound safetensors.
+    """
+    if not (folder / "config.json").is_file():
+        raise CandidateError(f"{folder} holds no config.json, so it is no timm or transformers checkpoint.")
+    weights = [folder / n for n in weight_files([p.name for p in folder.iterdir()], str(folder))]
+    revision = content_digest([folder / "config.json", *weights])
+    return describe_folder(folder, name, revision, fetch=lambda: None)
+
+
+def describe_folder(folder: Path, name: str, revision: str, *, fetch: Callable[[], None]) -> Candidate:
+    """The candidate a configuration describes.
+
+    Args:
+        folder: Holds config.json, and the weights once ``fetch`` has been called.
+        name: Its name in the ranking.
+        revision: The Hub commit or content digest.
+        fetch: Brings the weights.
+
+    Raises:
+        CandidateError: If config.json is unreadable or of neither library.
+    """
+    config = _read_json(folder / "config.json")
+
+    def prepare() -> None:
+        fetch()
+        check_weights(folder)
+
+    if "architecture" in config:  # timm's key; a timm network saved by transformers has it too
+        return timm_models.from_config(folder, name, revision, config, prepare)
+    if "model_type" in config:
+        return transformers_models.from_config(folder, name, revision, config, prepare)
+    raise CandidateError(
+        f"{folder / 'config.json'} names neither a timm `architecture` nor a transformers `model_type`."
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CandidateError(f"{path} cannot be read as JSON ({error}). Download or save it again.") from None
+    if not isinstance(content, dict):
+        raise CandidateError(f"{path} must hold a JSON object, got {type(content).__name__}.")
+    return content

@@ -1,0 +1,112 @@
+"""A network that is already in memory, with its transform."""
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_zoosel.zoo import timm_models
+from hf_zoosel.zoo.candidate import Candidate
+from hf_zoosel.zoo.errors import CandidateError
+from hf_zoosel.zoo.fingerprint import fingerprint
+from hf_zoosel.zoo.network import Network
+from hf_zoosel.zoo.preprocess import Preprocess, from_callable, from_image_processor, from_timm
+
+_COUNTED_ELSEWHERE = ("_parameters", "_buffers", "_modules")
+_NO_PART_OF_IT = ("training", "_is_torch_compile")  # torch.compile leaves its mark on the module it wraps
+
+
+def from_module(module: nn.Module, transform: Any, name: str) -> Candidate:
+    """A module as a candidate. The module itself is never changed: a copy is moved and run.
+
+    Args:
+        module: Takes ``(n, 3, height, width)`` and returns logits or features (a tensor, or an output
+            with ``logits``). A final linear layer is taken to be its classifier.
+        transform: From an RGB ``PIL.Image`` to a float tensor ``(3, height, width)``, or a transformers
+            image processor, or None for a timm model, which knows its own.
+        name: Its name in the ranking.
+
+    Raises:
+        CandidateError: If there is no transform and the module does not bring one, or it holds no data.
+    """
+    module = _unwrapped(module)
+    is_timm = hasattr(module, "pretrained_cfg") and hasattr(module, "forward_head")
+    if transform is None and not is_timm:
+        raise CandidateError(
+            f"{type(module).__name__} does not say how images are prepared for it. "
+            "Pass it with its transform: (module, transform)."
+        )
+
+    if transform is not None and not callable(transform):
+        raise CandidateError(f"its transform must be callable, got {type(transform).__name__}.")
+
+    def load() -> Network:
+        copy = _copied(module)
+        return timm_models.watch(copy) if is_timm else Network(copy, _first_tensor)
+
+    preprocess = from_timm(timm_models.data_config(module)) if transform is None else _from_transform(transform)
+    return Candidate(name, _digest(module), type(module).__qualname__, preprocess, load)
+
+
+def _from_transform(transform: Callable[..., Any]) -> Preprocess:
+    is_processor = hasattr(transform, "preprocess") and hasattr(transform, "to_dict")
+    return from_image_processor(transform) if is_processor else from_callable(transform)
+
+
+def _first_tensor(module: nn.Module, pixels: Tensor) -> Tensor:
+    output = module(pixels)
+    if isinstance(output, Tensor):
+        return output
+    for field in ("logits", "pooler_output", "last_hidden_state"):
+        if isinstance(getattr(output, field, None), Tensor):
+            return getattr(output, field)
+    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
+        return output[0]
+    raise CandidateError(f"its output must be a tensor or have `logits`, got {type(output).__name__}.")
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The network inside torch.compile, DataParallel or DistributedDataParallel."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _unwrapped(module.module)
+    return getattr(module, "_orig_mod", module)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return deepcopy(module).cpu().float()
+    except Exception as error:  # whatever a person's module keeps in its attributes
+        raise CandidateError(
+            f"it cannot be copied ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            "Detach the tensors and drop the handles it keeps as attributes."
+        ) from None
+
+
+def _digest(module: nn.Module) -> str:
+    """What a module is: its structure, every tensor in it, its other attributes, and the code of its classes.
+
+    A module with an attribute that cannot be pickled gets a digest of its own on every call.
+    """
+    hasher = hashlib.sha256(repr(module).encode())
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_meta:
+            raise CandidateError(f"{name} is on the meta device, without data. Load the weights first.")
+        hasher.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    rest = [(path, type(layer), _attributes(layer)) for path, layer in module.named_modules()]
+    hasher.update((fingerprint(rest) or uuid.uuid4().hex).encode())
+    return f"sha256:{hasher.hexdigest()[:16]}"
+
+
+def _attributes(layer: nn.Module) -> dict[str, Any]:
+    """What a layer holds beside tensors and layers: numbers, functions, hooks."""
+    passed_over = {*_COUNTED_ELSEWHERE, *_NO_PART_OF_IT}
+    return {key: value for key, value in vars(layer).items() if key not in passed_over and not _is_empty(value)}
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, dict | set) and not value)
