@@ -1,0 +1,7 @@
+"""From candidates and a task to features: decoded once, one forward pass each, cached."""
+
+from hf_zoosel.features.extract import extract as extract
+from hf_zoosel.features.forward import Runtime as Runtime, pick_dtype as pick_dtype
+from hf_zoosel.features.record import Features as Features
+from hf_zoosel.features.store import FeatureStore as FeatureStore, open_store as open_store
+from hf_zoosel.features.team import Team as Team, join_team as join_team

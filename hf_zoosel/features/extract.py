@@ -1,0 +1,233 @@
+"""Every candidate's features on one task: images decoded once, one forward pass each, results as they come."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_zoosel.features.forward import Runtime, run_network
+from hf_zoosel.features.pixels import PixelBlock, default_workers
+from hf_zoosel.features.progress import Progress
+from hf_zoosel.features.record import Features
+from hf_zoosel.features.store import Chunk, Entry, FeatureStore, assemble, gather_rows
+from hf_zoosel.features.team import Team
+from hf_zoosel.tasks import ImageError, Task
+from hf_zoosel.zoo import Candidate, CandidateError, Network, Preprocess
+
+_ROWS_PER_CHUNK = 1024  # what a kill can lose of one candidate
+
+
+@dataclass
+class _Job:
+    """One candidate's share of the work on this process."""
+
+    candidate: Candidate
+    entry: Entry
+    missing: list[int]
+    runtime: Runtime
+    failure: str | None = None
+    seconds: float = 0.0
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+
+def extract(
+    candidates: Sequence[Candidate],
+    task: Task,
+    *,
+    store: FeatureStore,
+    runtime: Runtime,
+    team: Team,
+    progress: bool = True,
+) -> Iterator[tuple[Candidate, Features | CandidateError]]:
+    """Yield each candidate's features, in order, as soon as they are complete.
+
+    Rows are shared out among the processes of the team; every process gets all features. At any time
+    this holds ``runtime.memory`` bytes of pixels, one network (two where a GPU runs one while the next loads),
+    128 encoded images, and the features of one candidate (``4 (d + z)`` bytes a row); features already
+    computed lie in the store. A task whose pixels exceed that goes through the zoo in blocks.
+
+    Args:
+        candidates: Resolved, not loaded.
+        task: What to look at.
+        store: Where features are found and kept.
+        runtime: How networks run.
+        team: The processes that share the work.
+        progress: Whether to show progress bars (on the main process).
+
+    Yields:
+        The candidate, and its features or what kept it from having any.
+    """
+    mine = list(range(team.rank, len(task), team.size))
+    digests = _digests(task, mine)
+    jobs = [_job(candidate, store, runtime, digests) for candidate in candidates]
+    todo = sorted({row for job in jobs for row in job.missing})
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(runtime.workers or default_workers(), "hf-zoosel-decode"))
+        n_passes = sum(len(job.missing) for job in jobs)
+        bars = stack.enter_context(Progress(len(jobs), n_passes, progress and team.is_main))
+        blocks = _blocks(task, jobs, todo, runtime.memory)
+        for number, rows in enumerate(blocks):
+            here = set(rows)
+            block = PixelBlock(task.images, _needs(jobs, rows), pool, pinned=runtime.device.type == "cuda")
+            stack.callback(block.close)
+            if runtime.device.type == "cpu":
+                block.wait()  # decoding beside a forward pass on the same cores would slow both
+            for job, network in _load_ahead(jobs, here, block, bars):
+                _run(job, network, block, here, keys=digests, bars=bars)
+                if number == len(blocks) - 1:
+                    bars.candidate_done()
+                    yield job.candidate, _collect(job, mine, digests, team)
+            block.close()
+
+
+def _job(candidate: Candidate, store: FeatureStore, runtime: Runtime, digests: dict[int, bytes]) -> _Job:
+    entry = store.entry(candidate, str(runtime.dtype).removeprefix("torch."))
+    wanted = list(digests.values())
+    found, _ = gather_rows(entry.read(wanted), wanted)
+    cached = set(found.tolist())
+    missing = [row for position, row in enumerate(digests) if position not in cached]
+    return _Job(candidate, entry, missing, runtime)
+
+
+def _digests(task: Task, rows: Sequence[int], at_once: int = 64) -> dict[int, bytes]:
+    """Digest of each row's image, reading few at a time."""
+    digests: dict[int, bytes] = {}
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        digests.update(zip(some, (image.digest for image in task.images.encoded(some)), strict=True))
+    return digests
+
+
+def _needs(jobs: Sequence[_Job], rows: Sequence[int]) -> dict[str, tuple[Preprocess, list[int]]]:
+    """For each distinct preprocessing, the rows of the block some candidate needs under it."""
+    here = set(rows)
+    needs: dict[str, tuple[Preprocess, set[int]]] = {}
+    for job in jobs:
+        preprocess = job.candidate.preprocess
+        needs.setdefault(preprocess.key, (preprocess, set()))[1].update(here.intersection(job.missing))
+    return {key: (preprocess, sorted(some)) for key, (preprocess, some) in needs.items() if some}
+
+
+def _blocks(task: Task, jobs: Sequence[_Job], rows: Sequence[int], memory: int) -> list[Sequence[int]]:
+    """Cut the rows so that one block's pixels, under every preprocessing, fit into ``memory`` bytes."""
+    preprocesses = {job.candidate.preprocess.key: job.candidate.preprocess for job in jobs if job.missing}
+    size = 0
+    for row in rows:
+        try:
+            image = task.images.encoded([row])[0].decode()
+        except ImageError:
+            continue
+        for preprocess in preprocesses.values():
+            try:
+                size += preprocess.pixels(image).nbytes
+            except Exception:  # the block reports it for the candidates it concerns
+                continue
+        break
+    per_block = max(1, memory // max(1, size))
+    return [rows[start : start + per_block] for start in range(0, len(rows), per_block)] or [[]]
+
+
+def _load_ahead(
+    jobs: Sequence[_Job], rows: set[int], block: PixelBlock, bars: Progress
+) -> Iterator[tuple[_Job, Network | None]]:
+    """Each job with its network if it has something to run; on a GPU the next one loads meanwhile."""
+    ahead = 1 if any(job.runtime.device.type != "cpu" for job in jobs) else 0
+
+    def _to_run(job: _Job) -> bool:
+        return job.failure is None and any(row in rows and row not in block.unreadable for row in job.missing)
+
+    with ThreadPoolExecutor(1, "hf-zoosel-load") as loader:
+        loading: dict[int, Future[Network] | None] = {}
+        for number, job in enumerate(jobs):
+            for later in range(number, min(number + ahead + 1, len(jobs))):
+                if later not in loading:
+                    loading[later] = loader.submit(_load, jobs[later].candidate) if _to_run(jobs[later]) else None
+            bars.candidate(job.candidate.name)
+            started, future = time.perf_counter(), loading.pop(number)
+            network = None
+            try:
+                network = None if future is None else future.result().to(job.runtime.device)
+            except Exception as error:  # one candidate that fails is a row, never the end of the run
+                job.failure = _reason(error)
+            job.seconds += time.perf_counter() - started
+            yield job, network
+            del network, future  # before the next one comes to the device
+
+
+def _load(candidate: Candidate) -> Network:
+    with torch.random.fork_rng(devices=[]):  # building a network draws random weights before it loads its own
+        return candidate.load()
+
+
+def _run(
+    job: _Job, network: Network | None, block: PixelBlock, rows: set[int], *, keys: dict[int, bytes], bars: Progress
+) -> None:
+    """Run one candidate over its missing rows of a block."""
+    missing = [row for row in job.missing if row in rows]
+    started = time.perf_counter()
+    if network is not None:
+        try:
+            _run_chunks(job, network, block, missing, keys=keys, bars=bars)
+        except Exception as error:  # one candidate that fails is a row, never the end of the run
+            job.failure = _reason(error)
+    block.wait(missing)
+    job.unreadable.update({row: block.unreadable[row] for row in missing if row in block.unreadable})
+    job.seconds += time.perf_counter() - started
+
+
+def _run_chunks(
+    job: _Job, network: Network, block: PixelBlock, rows: Sequence[int], *, keys: dict[int, bytes], bars: Progress
+) -> None:
+    """Run rows chunk by chunk, keeping each as soon as it is done."""
+    preprocess = job.candidate.preprocess
+    for start in range(0, len(rows), _ROWS_PER_CHUNK):
+        some = rows[start : start + _ROWS_PER_CHUNK]
+        done = run_network(network, preprocess, block, some, runtime=job.runtime, seen=bars.images_done)
+        job.runtime = replace(job.runtime, batch_size=done.batch_size)
+        if done.rows:
+            digests = np.stack([np.frombuffer(keys[row], dtype=np.uint8) for row in done.rows])
+            job.entry.append(Chunk(digests, done.features, done.source_probs, network.n_parameters))
+
+
+def _collect(job: _Job, mine: Sequence[int], digests: dict[int, bytes], team: Team) -> Features | CandidateError:
+    """Read this process's rows back and exchange them with the others."""
+    failures = [failure for failure in team.gather(job.failure) if failure is not None]
+    if failures:
+        return CandidateError(failures[0])
+    wanted = [digests[row] for row in mine]
+    chunks = job.entry.read(wanted)
+    found, places = gather_rows(chunks, wanted)
+    rows = torch.tensor(mine, dtype=torch.int64)[torch.from_numpy(found)]
+    features, probs = assemble(chunks, places, "features"), assemble(chunks, places, "source_probs")
+    has_probs = any(team.gather(probs is not None))
+    n_parameters = max(team.gather(chunks[0].n_parameters if chunks else 0))
+    all_rows, order = team.gather_rows(rows).sort()
+    unreadable = {row: reason for some in team.gather(job.unreadable) for row, reason in some.items()}
+    return Features(
+        rows=all_rows,
+        features=_exchanged(features, order, team),
+        source_probs=_exchanged(probs, order, team) if has_probs else None,
+        n_parameters=n_parameters,
+        unreadable=dict(sorted(unreadable.items())),
+        seconds=max(team.gather(job.seconds)),
+    )
+
+
+def _exchanged(rows: Tensor | None, order: Tensor, team: Team) -> Tensor:
+    """Every process's rows, in the order of the task."""
+    own = torch.empty(0, 0) if rows is None else rows
+    return own if team.size == 1 else team.gather_rows(own)[order]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, CandidateError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory even with one image a batch"
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"

@@ -1,0 +1,148 @@
+"""One candidate over some rows: batches, autocast, and a batch size that shrinks when memory runs out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_zoosel.features.pixels import PixelBlock
+from hf_zoosel.zoo import CandidateError, Network, Preprocess
+
+_CPU_BATCH_PER_THREAD, _GPU_BATCH = 2, 128
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How networks are run.
+
+    Attributes:
+        device: Where.
+        dtype: Compute type; anything but float32 runs under autocast.
+        batch_size: Images a forward pass; None for 2 a thread on a CPU and 128 elsewhere.
+        memory: Bytes of preprocessed pixels held at a time.
+        workers: Threads that decode; None for one per core, 16 at most.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    batch_size: int | None = None
+    memory: int = 2**30
+    workers: int | None = None
+
+    @property
+    def first_batch_size(self) -> int:
+        """The size to try first."""
+        if self.batch_size is not None:
+            return self.batch_size
+        # Activations beyond malloc's 32 MB mmap threshold are given back and faulted in again by every layer
+        return max(4, _CPU_BATCH_PER_THREAD * torch.get_num_threads()) if self.device.type == "cpu" else _GPU_BATCH
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The compute type a person asked for.
+
+    Args:
+        dtype: ``"auto"`` (bfloat16 on a GPU that has it, float32 elsewhere), ``"float32"``,
+            ``"bfloat16"`` or ``"float16"``.
+        device: Where networks run.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    choices = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if dtype not in choices:
+        raise ValueError(f"`dtype` must be one of {['auto', *choices]}, got {dtype!r}. Leave it out for 'auto'.")
+    return choices[dtype]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Rows through a network: ``features (n, d)``, ``source_probs (n, z)`` or None, float32 on the CPU.
+
+    ``batch_size`` is the size that fitted, for the next rows to start with.
+    """
+
+    rows: list[int]
+    features: Tensor
+    source_probs: Tensor | None
+    batch_size: int
+
+
+@torch.inference_mode()
+def run_network(
+    network: Network,
+    preprocess: Preprocess,
+    block: PixelBlock,
+    rows: Sequence[int],
+    *,
+    runtime: Runtime,
+    seen: Callable[[int], None],
+) -> Pass:
+    """Features and source probabilities of the rows of a block that can be read.
+
+    Args:
+        network: On ``runtime.device``.
+        preprocess: The candidate's.
+        block: Holds the rows' pixels, or will.
+        rows: Which rows.
+        runtime: Device, compute type, batch size.
+        seen: Called with the number of rows done, for the progress bar.
+
+    Raises:
+        CandidateError: If a feature or probability is not finite.
+        torch.OutOfMemoryError: If not even one image fits.
+    """
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    batch_size, start = runtime.first_batch_size, 0
+    read: list[int] = []
+    features: list[Tensor] = []
+    probs: list[Tensor] = []
+    while start < len(rows):
+        some = rows[start : start + batch_size]
+        readable, pixels = block.batch(preprocess.key, some)
+        try:
+            if readable:
+                vectors, source = _forward(network, preprocess, pixels, runtime)
+                features.append(vectors)
+                probs.extend([] if source is None else [source])
+        except RuntimeError as error:
+            if len(some) == 1 or not should_reduce_batch_size(error):
+                raise
+            batch_size = len(some) // 2
+            _release_memory(runtime.device)
+            continue
+        read.extend(readable)
+        start += len(some)
+        seen(len(some))
+    if not read:
+        return Pass([], torch.empty(0, 0), None, batch_size)
+    source_probs = _finite(probs, "source logits") if probs else None
+    return Pass(read, _finite(features, "features"), source_probs, batch_size)
+
+
+def _forward(
+    network: Network, preprocess: Preprocess, pixels: Tensor, runtime: Runtime
+) -> tuple[Tensor, Tensor | None]:
+    on_device = preprocess.batch(pixels.to(runtime.device, non_blocking=True))
+    with torch.autocast(runtime.device.type, runtime.dtype, enabled=runtime.dtype != torch.float32):
+        output = network(on_device)
+    logits = None if output.logits is None else output.logits.float().softmax(dim=1)
+    # results stay on a GPU until the candidate is done: a copy a batch would make it wait
+    return output.features.float(), logits
+
+
+def _finite(parts: Sequence[Tensor], what: str) -> Tensor:
+    whole = torch.cat(list(parts)).cpu()
+    bad = (~torch.isfinite(whole)).any(dim=1).sum().item()
+    if bad:
+        raise CandidateError(f"its {what} are not finite for {bad} of {len(whole)} images.")
+    return whole
+
+
+def _release_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

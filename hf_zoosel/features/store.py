@@ -1,0 +1,207 @@
+"""Features on disk, found again by what they were computed from.
+
+One folder per (candidate weights, architecture, preprocessing, layer, dtype, library versions, layout
+version); in it chunks of rows, each row known by the digest of its image. A row is thus reused whatever
+data set, sample size, order or number of processes asks for it, and a changed transform or checkpoint
+never finds it. Chunks are written to a temporary name and renamed, so that a kill leaves no half file.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_zoosel.zoo import Candidate
+
+LAYOUT = "1"
+logger = logging.getLogger(__name__)
+_LIBRARIES = ("torch", "timm", "transformers", "pillow")
+_DIGEST_BYTES = 16
+
+
+def default_cache_dir() -> Path:
+    """``$HF_ZOOSEL_CACHE``, else ``zoosel`` in the Hugging Face home (``$HF_HOME``)."""
+    if "HF_ZOOSEL_CACHE" in os.environ:
+        return Path(os.environ["HF_ZOOSEL_CACHE"]).expanduser()
+    return Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "zoosel"
+
+
+@contextmanager
+def open_store(cache: bool | str | os.PathLike[str]) -> Iterator["FeatureStore"]:
+    """The feature store a person asked for.
+
+    Args:
+        cache: True for the default folder, a folder, or False for one that lasts as long as the call.
+    """
+    if cache is False:
+        with tempfile.TemporaryDirectory(prefix="hf-zoosel-") as folder:
+            yield FeatureStore(Path(folder))
+    else:
+        yield FeatureStore(default_cache_dir() if cache is True else Path(cache).expanduser())
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of one candidate: ``digests (n, 16) uint8``, ``features (n, d)``, ``source_probs (n, z)`` or None."""
+
+    digests: np.ndarray
+    features: Tensor
+    source_probs: Tensor | None
+    n_parameters: int
+
+
+@dataclass
+class FeatureStore:
+    """Cached features below one folder."""
+
+    folder: Path
+
+    def entry(self, candidate: Candidate, dtype: str) -> "Entry":
+        """The place for one candidate's rows."""
+        identity = {
+            "layout": LAYOUT,
+            "versions": {library: version(library) for library in _LIBRARIES},
+            "revision": candidate.revision,
+            "architecture": candidate.architecture,
+            "preprocess": candidate.preprocess.identity,
+            "layer": "penultimate",
+            "dtype": dtype,
+        }
+        key = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
+        folder = self.folder / f"v{LAYOUT}" / key
+        return Entry(folder if candidate.preprocess.cacheable else None, identity)
+
+
+@dataclass
+class Entry:
+    """One candidate's cached rows.
+
+    Attributes:
+        folder: Where the chunks lie; None keeps them in memory for this call (nothing to key them by).
+        identity: What they were computed from; stored with them for a person who looks.
+    """
+
+    folder: Path | None
+    identity: Mapping[str, object]
+    _in_memory: list[Chunk] = field(default_factory=list)
+
+    def read(self, wanted: Collection[bytes]) -> list[Chunk]:
+        """The sound chunks that hold some of the wanted rows (a candidate's other tasks are not read).
+
+        A damaged file is removed with a warning, to be computed again.
+        """
+        chunks, rows = list(self._in_memory), frozenset(wanted)
+        for path in sorted(self.folder.glob("*.safetensors")) if self.folder else []:
+            try:
+                chunk = _read(path, rows)
+                chunks.extend([] if chunk is None else [chunk])
+            except Exception as error:  # whatever is wrong with a cached file, computing it again is right
+                logger.warning("Cached features %s are damaged (%s); computing them again.", path, error)
+                path.unlink(missing_ok=True)
+        return chunks
+
+    def append(self, chunk: Chunk) -> None:
+        """Keep rows; where the disk does not take them they stay in memory until the call ends."""
+        if self.folder is None:
+            self._in_memory.append(chunk)
+            return
+        try:
+            _write(self.folder, chunk, self.identity)
+        except OSError as error:
+            why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            logger.warning(
+                "Features cannot be cached in %s (%s); this call goes on without. "
+                "Free some space, or pass `cache=` another folder.",
+                self.folder,
+                why,
+            )
+            self._in_memory.append(chunk)
+
+
+def gather_rows(chunks: Sequence[Chunk], wanted: Sequence[bytes]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Find rows by their digests.
+
+    Args:
+        chunks: What there is.
+        wanted: Digest of each row asked for.
+
+    Returns:
+        Positions in ``wanted`` that were found, and for each its (chunk, row in it).
+    """
+    place = {bytes(digest): (number, row) for number, c in enumerate(chunks) for row, digest in enumerate(c.digests)}
+    found = [position for position, digest in enumerate(wanted) if digest in place]
+    return np.asarray(found, dtype=np.int64), [place[wanted[position]] for position in found]
+
+
+def assemble(chunks: Sequence[Chunk], places: Sequence[tuple[int, int]], part: str) -> Tensor | None:
+    """Rows out of chunks, in the order of ``places``; None where the chunks lack that part."""
+    tensors = [getattr(chunk, part) for chunk in chunks]
+    if not places or tensors[places[0][0]] is None:
+        return None
+    if len(chunks) == 1 and places == [(0, row) for row in range(len(chunks[0].digests))]:
+        return tensors[0]  # the usual case needs no copy
+    out = torch.empty(len(places), tensors[places[0][0]].shape[1])
+    numbers = np.asarray([number for number, _ in places])
+    rows = torch.as_tensor([row for _, row in places])
+    for number, tensor in enumerate(tensors):
+        here = torch.from_numpy(np.flatnonzero(numbers == number))
+        out[here] = tensor[rows[here]]
+    return out
+
+
+def _write(folder: Path, chunk: Chunk, identity: Mapping[str, object]) -> None:
+    from safetensors.torch import save
+
+    tensors = {"digests": torch.from_numpy(chunk.digests), "features": chunk.features}
+    if chunk.source_probs is not None:
+        tensors["source_probs"] = chunk.source_probs
+    metadata = {
+        "identity": json.dumps(identity),
+        "n_parameters": str(chunk.n_parameters),
+        "checksum": _checksum(tensors),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    name = hashlib.blake2b(chunk.digests.tobytes(), digest_size=8).hexdigest()
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(save(tensors, metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / f"{name}.safetensors")
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path, wanted: frozenset[bytes]) -> Chunk | None:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        digests = file.get_tensor("digests").numpy()
+        if wanted.isdisjoint(map(bytes, digests)):
+            return None
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    if _checksum(tensors) != metadata.get("checksum"):
+        raise ValueError("its checksum does not match")
+    return Chunk(digests, tensors["features"], tensors.get("source_probs"), int(metadata["n_parameters"]))
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    hasher = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        hasher.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
+        hasher.update(tensors[name].contiguous().numpy().data)
+    return hasher.hexdigest()

@@ -1,0 +1,97 @@
+"""The processes a call is shared by: one alone, or those started by ``accelerate launch`` or torchrun."""
+
+import os
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among its peers.
+
+    Attributes:
+        rank: Its number, from 0.
+        size: How many there are.
+        device: Where it runs networks.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that scores and prints."""
+        return self.rank == 0
+
+    def gather(self, item: T) -> list[T]:
+        """One object from each process, on every process, in rank order."""
+        if self.size == 1:
+            return [item]
+        from accelerate.utils import gather_object
+
+        return list(gather_object([item]))
+
+    def from_main(self, item: T) -> T:
+        """The main process's object, on every process."""
+        if self.size == 1:
+            return item
+        from accelerate.utils import broadcast_object_list
+
+        box = [item]
+        broadcast_object_list(box, from_process=0)
+        return box[0]
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Stack every process's ``(n_i, ...)`` tensor in rank order; lengths may differ, and be 0."""
+        if self.size == 1:
+            return rows
+        from accelerate.utils import gather, pad_across_processes
+
+        shapes = self.gather(tuple(rows.shape))
+        longest = max(shapes)
+        if len(rows) == 0:  # a process without rows does not know their width
+            rows = rows.new_zeros((0, *longest[1:]))
+        padded = pad_across_processes(rows.to(self.device), dim=0)
+        stacked = gather(padded).cpu().view(self.size, *longest)
+        return torch.cat([part[: shape[0]] for part, shape in zip(stacked, shapes, strict=True)])
+
+
+def join_team(device: str | torch.device | None = None) -> Team:
+    """Find out who takes part.
+
+    Args:
+        device: Where to run; by default what Accelerate chooses under a launcher, else CUDA, MPS or CPU.
+
+    Raises:
+        ValueError: If ``device`` is not a device torch knows or has.
+    """
+    chosen = None if device is None else _checked(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or torch.distributed.is_initialized():
+        from accelerate import PartialState
+
+        # without cpu=True Accelerate silently makes one process of several on a machine without a GPU
+        state: Any = PartialState(cpu=_best_device().type == "cpu")
+        return Team(state.process_index, state.num_processes, chosen or state.device)
+    return Team(0, 1, chosen or _best_device())
+
+
+def _checked(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"`device` must be one this machine has, got {device!r} ({reason}). Leave it out.") from None
+    return found
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
