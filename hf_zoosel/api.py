@@ -1,0 +1,215 @@
+"""The public verbs."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from hf_zoosel.features import Runtime, Team, extract, join_team, open_store, pick_dtype
+from hf_zoosel.metrics import METRICS, Metric, get_metric
+from hf_zoosel.ranking import Ranking, SkippedImage, rank_candidates
+from hf_zoosel.scoring import Scored, score
+from hf_zoosel.tasks import Task, load_task
+from hf_zoosel.zoo import Candidate, CandidateError, Spec, name_models, resolve
+
+MetricSpec = str | Metric | Callable[..., float]
+_LIBRARIES = ("hf-zoosel", "torch", "timm", "transformers", "datasets", "pillow")
+logger = logging.getLogger(__name__)
+
+
+def rank_models(
+    dataset: Any,
+    models: Sequence[Spec] | Mapping[str, Spec] | Spec | None = None,
+    metric: MetricSpec | Sequence[MetricSpec] = "lfc",
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    split: str | None = None,
+    max_per_class: int | None = 25,
+    seed: int = 0,
+    n_bootstrap: int = 1000,
+    level: float = 0.95,
+    batch_size: int | None = None,
+    device: str | torch.device | None = None,
+    dtype: str = "auto",
+    memory: int = 2**30,
+    num_workers: int | None = None,
+    cache: bool | str | os.PathLike[str] = True,
+    progress: bool = True,
+) -> Ranking:
+    """Rank checkpoints by how well they suit a labelled data set, without fine-tuning any.
+
+    Each candidate sees the images once, through its own preprocessing; its penultimate features and source
+    probabilities are kept on disk, so that another metric, or a run that was interrupted, starts from
+    there. A candidate that fails is a row with its reason. Under ``accelerate launch`` or torchrun the
+    processes share the images and all return the same ranking.
+
+    Args:
+        dataset: An image-classification ``Dataset``, ``DatasetDict`` (its train split), ``IterableDataset``
+            (read once to its end), Hub id, or path (imagefolder, parquet, saved to disk).
+        models: Candidates: timm names, Hub ids of timm or transformers checkpoints (``@revision`` pins
+            one), local folders, modules, ``(module, transform)`` pairs, or a mapping of names to these.
+            The embedded zoo if None.
+        metric: One metric or several; the first orders the candidates. A name, ``"all"``, or a function
+            ``(features, labels) -> float``, higher is better.
+        image_column: Column of the images; found from the features if None.
+        label_column: Column of the labels; found from the features if None.
+        split: Split to take; the train split if None.
+        max_per_class: Images drawn per class, stratified; all if None.
+        seed: Seeds the draw and the bootstrap. Another seed moves the scores within their intervals.
+        n_bootstrap: Resamples behind each interval and chance of being first; 0 for none.
+        level: Level of the intervals.
+        batch_size: Images a forward pass; 2 a thread on a CPU and 128 on a GPU if None; halved when memory runs out.
+        device: Where networks run; the best there is if None.
+        dtype: ``"auto"`` (bfloat16 on a GPU, float32 on a CPU), ``"float32"``, ``"bfloat16"``, ``"float16"``.
+        memory: Bytes of preprocessed pixels held at a time. Beside them there are one network (two on a
+            GPU), 128 encoded images and one candidate's features, ``4 (d + z)`` bytes an image.
+        num_workers: Threads that decode; one per core, at most 16, if None.
+        cache: Whether features are kept in ``$HF_HOME/zoosel``, or the folder to keep them in.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The candidates in order, with scores, intervals and failures.
+
+    Raises:
+        ValueError: If an argument is out of range, names an unknown metric or column, or the data set is
+            no single-label classification task of two classes or more with readable images.
+        TypeError: If an argument is of a kind that cannot be used.
+
+    Reference:
+        Deshpande et al., "A linearized framework and a new benchmark for model selection for fine-tuning",
+        2021, https://arxiv.org/abs/2102.00084: the default metric and 25 images per class.
+
+    Example:
+        >>> import numpy as np, timm
+        >>> from datasets import Dataset
+        >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+        >>> dataset = Dataset.from_dict({"image": list(images), "label": ["cat", "dog"] * 4})
+        >>> model = timm.create_model("test_resnet")
+        >>> ranking = rank_models(dataset, {"mine": model}, cache=False, progress=False)
+        >>> ranking.best.name
+        'mine'
+    """
+    metrics = _metrics(metric)
+    named = name_models(models)
+    _check_at_least_one(batch_size=batch_size, memory=memory, num_workers=num_workers)
+    if n_bootstrap < 0 or not 0 < level < 1:
+        raise ValueError(f"`n_bootstrap` must be >= 0 and `level` in (0, 1), got {n_bootstrap} and {level}.")
+    team = join_team(device)
+    runtime = Runtime(team.device, pick_dtype(dtype, team.device), batch_size, memory, num_workers)
+    task = load_task(
+        dataset,
+        image_column=image_column,
+        label_column=label_column,
+        split=split,
+        max_per_class=max_per_class,
+        seed=seed,
+    )
+    candidates, scored = _resolve_all(named, team)
+    notes = list(task.notes)
+    unreadable: dict[int, str] = {}
+    with open_store(cache) as store:
+        for candidate, outcome in extract(
+            candidates, task, store=store, runtime=runtime, team=team, progress=progress
+        ):
+            notes.extend(candidate.notes)
+            if isinstance(outcome, CandidateError):
+                scored.append(Scored.failure(candidate.name, outcome, candidate.revision))
+                continue
+            unreadable.update(outcome.unreadable)
+            if team.is_main and len(outcome.rows):
+                scored.append(score(candidate, outcome, task, metrics=metrics, n_bootstrap=n_bootstrap, seed=seed))
+    _check_some_readable(task, unreadable)
+    notes.extend(note for one in scored for note in one.notes)
+    settings = {
+        "split": task.split,
+        "image_column": task.image_column,
+        "label_column": task.label_column,
+        "max_per_class": max_per_class,
+        "seed": seed,
+        "n_bootstrap": n_bootstrap,
+        "level": level,
+        "device": team.device.type,
+        "dtype": str(runtime.dtype).removeprefix("torch."),
+        "processes": team.size,
+    }
+    ranking = _ranking(
+        scored, task, [one.name for one in metrics], settings=settings, notes=notes, unreadable=unreadable
+    )
+    for note in ranking.notes if team.is_main else ():
+        logger.warning(note)
+    return team.from_main(ranking)  # the main process alone has the scores
+
+
+def _ranking(
+    scored: Sequence[Scored],
+    task: Task,
+    metrics: Sequence[str],
+    *,
+    settings: Mapping[str, Any],
+    notes: Sequence[str],
+    unreadable: Mapping[int, str],
+) -> Ranking:
+    replicates = {(one.result.name, metric): values for one in scored for metric, values in one.replicates.items()}
+    results = [one.result for one in scored]
+    readable = [label for row, label in enumerate(task.labels.tolist()) if row not in unreadable]
+    left_out = f"{len(unreadable)} of {len(task)} images could not be read and were left out."
+    return Ranking(
+        task=task.name,
+        n_samples=len(readable),
+        n_classes=len(set(readable)),
+        metrics=tuple(metrics),
+        candidates=rank_candidates(results, replicates, metrics=metrics, level=settings["level"]),
+        settings=settings,
+        skipped_images=tuple(SkippedImage(int(task.rows[row]), reason) for row, reason in unreadable.items()),
+        notes=(*notes, *([left_out] if unreadable else [])),
+        versions={library: version(library) for library in _LIBRARIES},
+    )
+
+
+def _metrics(metric: MetricSpec | Sequence[MetricSpec]) -> list[Metric]:
+    if isinstance(metric, str) and metric == "all":
+        return list(METRICS.values())
+    asked = [metric] if isinstance(metric, str | Metric) or callable(metric) else list(metric)
+    metrics = [get_metric(one) for one in asked]
+    names = [one.name for one in metrics]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"`metric` must name at least one metric and none twice, got {names}.")
+    return metrics
+
+
+def _resolve_all(named: Mapping[str, Spec], team: Team) -> tuple[list[Candidate], list[Scored]]:
+    """Look every model up; one that any process cannot find is a failure on all of them."""
+    candidates, failures = [], []
+    for name, spec in named.items():
+        candidate, failure = None, None
+        try:
+            candidate = resolve(spec, name)
+        except CandidateError as error:
+            failure = str(error)
+        except Exception as error:  # a configuration can be wrong in ways only its library knows
+            failure = f"{type(error).__name__}: {error}"
+        reasons = [reason for reason in team.gather(failure) if reason is not None]
+        if candidate is None or reasons:
+            failures.append(Scored.failure(name, reasons[0]))
+        else:
+            candidates.append(candidate)
+    return candidates, failures
+
+
+def _check_at_least_one(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"`{name}` must be a whole number of at least 1, or None, got {value!r}.")
+
+
+def _check_some_readable(task: Task, unreadable: Mapping[int, str]) -> None:
+    if len(unreadable) == len(task):
+        reason = next(iter(unreadable.values()))
+        raise ValueError(
+            f"`dataset` must have readable images, got {len(task)} of which none could be read ({reason}). "
+            f"Look at column {task.image_column!r}."
+        )
