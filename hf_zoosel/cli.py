@@ -1,0 +1,126 @@
+"""The command line: parsing and printing only."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hf_zoosel.ranking import Ranking
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``hf-zoosel``.
+
+    Args:
+        arguments: Command line without the program's name; the process's own if None.
+
+    Returns:
+        0, 1 where no candidate could be ranked, 2 for arguments that cannot be used, 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.ERROR if options.quiet else logging.WARNING)
+    try:
+        return int(options.run(options))
+    except (ValueError, TypeError, ImportError) as error:
+        print(f"hf-zoosel: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        message = "Interrupted. Features computed so far are cached: the same command goes on from there."
+        print(f"\nhf-zoosel: {message}", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hf-zoosel", description="Choose which model to fine-tune, and what to fine-tune it with."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_rank(commands.add_parser("rank", help="rank checkpoints by how well they suit a labelled data set"))
+    _add_demo(commands.add_parser("demo", help="rank the embedded ImageNet networks on handwritten digits, offline"))
+    return parser
+
+
+def _add_rank(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_rank)
+    parser.add_argument("--dataset", required=True, metavar="DIR_OR_ID", help="Hub id, imagefolder, parquet, or saved")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="timm names, Hub ids, folders; the embedded zoo")
+    parser.add_argument("--metric", nargs="+", default=["lfc"], metavar="METRIC", help="the first one orders; or: all")
+    parser.add_argument("--split", help="split to take; train by default")
+    parser.add_argument("--image-column", help="found from the features by default")
+    parser.add_argument("--label-column", help="found from the features by default")
+    parser.add_argument(
+        "--max-per-class", type=_count_or_all, default=25, metavar="N", help="images drawn a class, or: all"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draw and the bootstrap")
+    parser.add_argument("--n-bootstrap", type=int, default=1000, metavar="N", help="resamples behind the intervals")
+    parser.add_argument("--batch-size", type=int, help="images a forward pass")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the best there is by default")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--num-workers", type=int, metavar="N", help="threads that decode")
+    parser.add_argument("--cache-dir", metavar="DIR", help="where features are kept; $HF_HOME/zoosel by default")
+    parser.add_argument("--no-cache", action="store_true", help="keep no features")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the ranking as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a plot with intervals")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, no warnings")
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_demo)
+    parser.add_argument("--output-dir", type=Path, default=Path("hf-zoosel-demo"), metavar="DIR")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, no warnings")
+
+
+def _rank(options: argparse.Namespace) -> int:
+    from hf_zoosel.api import rank_models
+
+    ranking = rank_models(
+        options.dataset,
+        options.models,
+        "all" if options.metric == ["all"] else options.metric,
+        image_column=options.image_column,
+        label_column=options.label_column,
+        split=options.split,
+        max_per_class=options.max_per_class,
+        seed=options.seed,
+        n_bootstrap=options.n_bootstrap,
+        batch_size=options.batch_size,
+        device=options.device,
+        dtype=options.dtype,
+        num_workers=options.num_workers,
+        cache=False if options.no_cache else options.cache_dir or True,
+        progress=not options.quiet,
+    )
+    return _show(ranking, options.output, options.plot)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from hf_zoosel.demo import rank_on_digits
+
+    ranking = rank_on_digits(progress=not options.quiet)
+    return _show(ranking, options.output_dir / "ranking.json", options.output_dir / "ranking.png")
+
+
+def _show(ranking: "Ranking", output: Path | None, plot: Path | None) -> int:
+    """Print the ranking and write it where asked, on one process only."""
+    from hf_zoosel.features import join_team
+
+    if join_team("cpu").is_main:
+        print(ranking)  # noqa: T201
+        if output is not None:
+            ranking.save(output)
+        if plot is not None:
+            ranking.plot(path=plot)
+        for path in filter(None, (output, plot)):
+            print(f"Wrote {path}")  # noqa: T201
+    return 0 if ranking.candidates and ranking.candidates[0].rank is not None else 1
+
+
+def _count_or_all(text: str) -> int | None:
+    return None if text == "all" else int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+import json
+
+import numpy as np
+import pytest
+import timm
+from PIL import Image
+
+from hf_zoosel.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An imagefolder with two colours, ten pictures each."""
+    random = np.random.default_rng(0)
+    for label, name in enumerate(("green", "red")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = random.integers(0, 60, (40, 40, 3), dtype=np.uint8)
+            pixels[..., label] += 120
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def model(tmp_path):
+    timm.models.save_for_hf(timm.create_model("test_resnet"), tmp_path / "model", safe_serialization=True)
+    return tmp_path / "model"
+
+
+def test_rank_prints_a_table_and_writes_json_and_plot(folder, model, tmp_path, capsys):
+    output, plot = tmp_path / "out" / "ranking.json", tmp_path / "out" / "ranking.png"
+    words = ["rank", "--dataset", folder, "--models", model, "/no/such/model", "--metric", "lfc", "leep", "logme"]
+    code = main([*map(str, words), "--output", str(output), "--plot", str(plot), "--quiet"])
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert "logme" in printed
+    assert "there is no folder /no/such/model" in printed
+    assert [c["name"] for c in json.loads(output.read_text())["candidates"]] == [str(model), "/no/such/model"]
+    assert plot.stat().st_size > 10_000
+
+
+def test_bad_input_is_one_line_and_exit_code_two(folder, model, capsys):
+    assert main(["rank", "--dataset", str(folder), "--models", str(model), "--metric", "lfcc", "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("hf-zoosel: `metric` must be one of")
+    assert "Traceback" not in error
+
+
+def test_a_data_set_that_does_not_exist_is_exit_code_two(model, capsys):
+    assert main(["rank", "--dataset", "./nothing", "--models", str(model), "--quiet"]) == 2
+    assert "./nothing" in capsys.readouterr().err or "nothing" in capsys.readouterr().err
+
+
+def test_nothing_ranked_is_exit_code_one(folder, capsys):
+    assert main(["rank", "--dataset", str(folder), "--models", "/no/such/model", "--quiet"]) == 1
+
+
+def test_help_names_the_commands(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "rank" in capsys.readouterr().out
