@@ -1,17 +1,19 @@
 """Every candidate's features on one task: images decoded once, one forward pass each, results as they come."""
 
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import zip_longest
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hf_zoosel.features.forward import Runtime, run_network
-from hf_zoosel.features.pixels import PixelBlock, default_workers
+from hf_zoosel.features.pixels import PixelBlock
 from hf_zoosel.features.progress import Progress
 from hf_zoosel.features.record import Features
 from hf_zoosel.features.store import Chunk, Entry, FeatureStore, assemble, gather_rows
@@ -19,6 +21,7 @@ from hf_zoosel.features.team import Team
 from hf_zoosel.tasks import ImageError, Task
 from hf_zoosel.zoo import Candidate, CandidateError, Network, Preprocess
 
+_Loader = Callable[[], Network]
 _ROWS_PER_CHUNK = 1024  # what a kill can lose of one candidate
 
 
@@ -67,18 +70,18 @@ def extract(
     jobs = [_job(candidate, store, runtime, digests) for candidate in candidates]
     todo = sorted({row for job in jobs for row in job.missing})
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(runtime.workers or default_workers(), "hf-zoosel-decode"))
         n_passes = sum(len(job.missing) for job in jobs)
         bars = stack.enter_context(Progress(len(jobs), n_passes, progress and team.is_main))
         blocks = _blocks(task, jobs, todo, runtime.memory)
         for number, rows in enumerate(blocks):
             here = set(rows)
-            block = PixelBlock(task.images, _needs(jobs, rows), pool, pinned=runtime.device.type == "cuda")
+            pinned = runtime.device.type == "cuda"
+            block = PixelBlock(task.images, _needs(jobs, rows), workers=runtime.workers, pinned=pinned)
             stack.callback(block.close)
             if runtime.device.type == "cpu":
-                block.wait()  # decoding beside a forward pass on the same cores would slow both
-            for job, network in _load_ahead(jobs, here, block, bars):
-                _run(job, network, block, here, keys=digests, bars=bars)
+                block.finish()  # decoding beside a forward pass on the same cores would slow both
+            for job, load in _loaders(jobs, here, block):
+                _run(job, load, block, here, keys=digests, bars=bars)
                 if number == len(blocks) - 1:
                     bars.candidate_done()
                     yield job.candidate, _collect(job, mine, digests, team)
@@ -132,31 +135,25 @@ def _blocks(task: Task, jobs: Sequence[_Job], rows: Sequence[int], memory: int) 
     return [rows[start : start + per_block] for start in range(0, len(rows), per_block)] or [[]]
 
 
-def _load_ahead(
-    jobs: Sequence[_Job], rows: set[int], block: PixelBlock, bars: Progress
-) -> Iterator[tuple[_Job, Network | None]]:
-    """Each job with its network if it has something to run; on a GPU the next one loads meanwhile."""
-    ahead = 1 if any(job.runtime.device.type != "cpu" for job in jobs) else 0
+def _loaders(jobs: Sequence[_Job], rows: set[int], block: PixelBlock) -> Iterator[tuple[_Job, _Loader | None]]:
+    """Each job with what gives its network if it has something to run; on a GPU the next one loads meanwhile."""
 
-    def _to_run(job: _Job) -> bool:
+    def to_run(job: _Job) -> bool:
         return job.failure is None and any(row in rows and row not in block.unreadable for row in job.missing)
 
-    with ThreadPoolExecutor(1, "hf-zoosel-load") as loader:
-        loading: dict[int, Future[Network] | None] = {}
-        for number, job in enumerate(jobs):
-            for later in range(number, min(number + ahead + 1, len(jobs))):
-                if later not in loading:
-                    loading[later] = loader.submit(_load, jobs[later].candidate) if _to_run(jobs[later]) else None
-            bars.candidate(job.candidate.name)
-            started, future = time.perf_counter(), loading.pop(number)
-            network = None
-            try:
-                network = None if future is None else future.result().to(job.runtime.device)
-            except Exception as error:  # one candidate that fails is a row, never the end of the run
-                job.failure = _reason(error)
-            job.seconds += time.perf_counter() - started
-            yield job, network
-            del network, future  # before the next one comes to the device
+    if all(job.runtime.device.type == "cpu" for job in jobs):
+        for job in jobs:
+            yield job, partial(_load, job.candidate) if to_run(job) else None
+        return
+    with ThreadPoolExecutor(1, "hf-zoosel-load") as thread:
+
+        def start(job: _Job | None) -> _Loader | None:
+            return thread.submit(_load, job.candidate).result if job is not None and to_run(job) else None
+
+        ahead = start(jobs[0])
+        for job, following in zip_longest(jobs, jobs[1:]):
+            current, ahead = ahead, start(following)
+            yield job, current
 
 
 def _load(candidate: Candidate) -> Network:
@@ -165,14 +162,15 @@ def _load(candidate: Candidate) -> Network:
 
 
 def _run(
-    job: _Job, network: Network | None, block: PixelBlock, rows: set[int], *, keys: dict[int, bytes], bars: Progress
+    job: _Job, load: _Loader | None, block: PixelBlock, rows: set[int], *, keys: dict[int, bytes], bars: Progress
 ) -> None:
     """Run one candidate over its missing rows of a block."""
     missing = [row for row in job.missing if row in rows]
     started = time.perf_counter()
-    if network is not None:
+    bars.candidate(job.candidate.name)
+    if load is not None:
         try:
-            _run_chunks(job, network, block, missing, keys=keys, bars=bars)
+            _run_chunks(job, load().to(job.runtime.device), block, missing, keys=keys, bars=bars)
         except Exception as error:  # one candidate that fails is a row, never the end of the run
             job.failure = _reason(error)
     block.wait(missing)

@@ -1,7 +1,9 @@
 """Images decoded once for all candidates, each distinct preprocessing computed once, in worker threads.
 
 Threads, not processes: decoding and resizing release the interpreter lock, nothing has to be pickled, and
-the pixels land where the network reads them.
+the pixels land where the network reads them. They copy with NumPy: a torch operation in a thread starts
+an OpenMP team that lives as long as the thread and slows every forward pass beside it (by a third on two
+cores), idle or not. For the same reason the threads end with the block on a CPU.
 """
 
 import os
@@ -38,26 +40,25 @@ class _Frame:
 
     def put(self, row: int, pixels: np.ndarray) -> None:
         """Store one row's pixels; the first one decides the shape."""
-        tensor = torch.from_numpy(pixels)
         with self.lock:
             if self.buffer is None:
-                shape = (len(self.slots), *tensor.shape)
-                self.buffer = torch.empty(shape, dtype=tensor.dtype, pin_memory=self.pinned)
-        if self.buffer.shape[1:] != tensor.shape:
-            shapes = f"{tuple(self.buffer.shape[1:])} and {tuple(tensor.shape)}"
+                shape, dtype = (len(self.slots), *pixels.shape), torch.from_numpy(pixels).dtype
+                self.buffer = torch.empty(shape, dtype=dtype, pin_memory=self.pinned)
+        if self.buffer.shape[1:] != pixels.shape:
+            shapes = f"{tuple(self.buffer.shape[1:])} and {pixels.shape}"
             raise ValueError(f"all images must come out alike, got pixels of shape {shapes}")
-        self.buffer[self.slots[row]] = tensor
+        self.buffer.numpy()[self.slots[row]] = pixels
 
 
 class PixelBlock:
     """The pixels of some rows under every preprocessing that needs them.
 
-    Work starts at once in ``pool``; :meth:`batch` waits for what it needs.
+    Work starts at once; :meth:`batch` waits for what it needs.
 
     Args:
         images: The task's images; read by one thread only.
         needs: For each preprocessing (by key): itself and the rows that need it.
-        pool: Threads that decode and transform.
+        workers: How many threads decode and transform; one per core, 16 at most, if None.
         pinned: Whether to lay the pixels in page-locked memory, for asynchronous copies to a GPU.
     """
 
@@ -65,8 +66,8 @@ class PixelBlock:
         self,
         images: Images,
         needs: Mapping[str, tuple[Preprocess, Sequence[int]]],
-        pool: ThreadPoolExecutor,
         *,
+        workers: int | None = None,
         pinned: bool = False,
     ) -> None:
         self.unreadable: dict[int, str] = {}
@@ -79,7 +80,7 @@ class PixelBlock:
         self._done: dict[int, Future[None]] = {row: Future() for row in rows}
         self._in_flight = threading.Semaphore(4 * _READ_AT_ONCE)  # encoded images held at a time
         self._stop = False
-        self._pool = pool
+        self._pool = ThreadPoolExecutor(workers or default_workers(), "hf-zoosel-decode")
         self._reader = threading.Thread(target=self._read, args=(rows,), daemon=True)
         self._reader.start()
 
@@ -90,10 +91,17 @@ class PixelBlock:
         for future in futures:
             future.result()
 
+    def finish(self) -> None:
+        """Wait until every row is ready, and end the threads."""
+        self.wait()
+        self._reader.join()
+        self._pool.shutdown()
+
     def close(self) -> None:
-        """Stop reading ahead and let go of the pixels."""
+        """Stop reading ahead, end the threads and let go of the pixels."""
         self._stop = True
         self._reader.join()
+        self._pool.shutdown()
         self._frames.clear()
 
     def batch(self, key: str, rows: Sequence[int]) -> tuple[list[int], Tensor]:

@@ -90,6 +90,7 @@ def _load(architecture: str, weights: Path) -> Network:
     from hf_zoosel.zoo.timm_models import watch
 
     tensors = torch.load(weights, map_location="cpu", weights_only=True)
-    module = timm.create_model(architecture)
-    module.load_state_dict(dict(zip(module.state_dict(), tensors.values(), strict=True)), strict=True)
+    with torch.device("meta"):  # the checkpoint holds every tensor: none is drawn to be thrown away
+        module = timm.create_model(architecture)
+    module.load_state_dict(dict(zip(module.state_dict(), tensors.values(), strict=True)), strict=True, assign=True)
     return watch(module)

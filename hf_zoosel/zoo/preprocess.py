@@ -57,9 +57,8 @@ class Preprocess:
         """
         if pixels.dtype != torch.uint8:
             return pixels
-        mean = torch.tensor(self.mean, device=pixels.device).mul_(255).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).mul_(255).view(1, -1, 1, 1)
-        return pixels.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
+        mean, std = torch.tensor([self.mean, self.std], device=pixels.device).view(2, 1, -1, 1, 1)
+        return torch.mul(pixels.permute(0, 3, 1, 2), 1 / (255 * std)).sub_(mean / std)  # (x / 255 - mean) / std
 
 
 def digest(*parts: Any) -> str:
