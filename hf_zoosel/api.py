@@ -1,10 +1,13 @@
 """The public verbs."""
 
 import logging
+import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from hashlib import blake2b
 from importlib.metadata import version
-from typing import Any
+from typing import Any, overload
 
 import torch
 
@@ -66,7 +69,8 @@ def rank_models(
         device: Where networks run; the best there is if None.
         dtype: ``"auto"`` (bfloat16 on a GPU, float32 on a CPU), ``"float32"``, ``"bfloat16"``, ``"float16"``.
         memory: Bytes of preprocessed pixels held at a time. Beside them there are one network (two on a
-            GPU), 128 encoded images and one candidate's features, ``4 (d + z)`` bytes an image.
+            GPU), 128 encoded images, a decoded one a worker, and one candidate's features, twice
+            ``4 (d + z)`` bytes an image (of every candidate, where the cache does not take them).
         num_workers: Threads that decode; one per core, at most 16, if None.
         cache: Whether features are kept in ``$HF_HOME/zoosel``, or the folder to keep them in.
         progress: Whether to show progress bars.
@@ -76,7 +80,8 @@ def rank_models(
 
     Raises:
         ValueError: If an argument is out of range, names an unknown metric or column, or the data set is
-            no single-label classification task of two classes or more with readable images.
+            no single-label classification task of two classes or more with readable images, or not the
+            same on every process.
         TypeError: If an argument is of a kind that cannot be used.
 
     Reference:
@@ -95,9 +100,10 @@ def rank_models(
     """
     metrics = _metrics(metric)
     named = name_models(models)
-    _check_at_least_one(batch_size=batch_size, memory=memory, num_workers=num_workers)
-    if n_bootstrap < 0 or not 0 < level < 1:
-        raise ValueError(f"`n_bootstrap` must be >= 0 and `level` in (0, 1), got {n_bootstrap} and {level}.")
+    batch_size, num_workers = _whole("batch_size", batch_size), _whole("num_workers", num_workers)
+    n_bootstrap, memory = _whole("n_bootstrap", n_bootstrap, least=0), _whole("memory", memory)
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must be in (0, 1), got {level}. For 95 % pass 0.95.")
     team = join_team(device)
     runtime = Runtime(team.device, pick_dtype(dtype, team.device), batch_size, memory, num_workers)
     task = load_task(
@@ -108,13 +114,15 @@ def rank_models(
         max_per_class=max_per_class,
         seed=seed,
     )
+    _check_same_everywhere(task, team)
     candidates, scored = _resolve_all(named, team)
     notes = list(task.notes)
     unreadable: dict[int, str] = {}
-    with open_store(cache) as store:
-        for candidate, outcome in extract(
-            candidates, task, store=store, runtime=runtime, team=team, progress=progress
-        ):
+    with (
+        open_store(cache) as store,
+        closing(extract(candidates, task, store=store, runtime=runtime, team=team, progress=progress)) as outcomes,
+    ):
+        for candidate, outcome in outcomes:
             notes.extend(candidate.notes)
             if isinstance(outcome, CandidateError):
                 scored.append(Scored.failure(candidate.name, outcome, candidate.revision))
@@ -122,23 +130,20 @@ def rank_models(
             unreadable.update(outcome.unreadable)
             if team.is_main and len(outcome.rows):
                 scored.append(score(candidate, outcome, task, metrics=metrics, n_bootstrap=n_bootstrap, seed=seed))
-    _check_some_readable(task, unreadable)
+    _check_classes_left(task, unreadable)
     notes.extend(note for one in scored for note in one.notes)
     settings = {
-        "split": task.split,
-        "image_column": task.image_column,
-        "label_column": task.label_column,
-        "max_per_class": max_per_class,
-        "seed": seed,
+        "max_per_class": None if max_per_class is None else int(max_per_class),
+        "seed": int(seed),
         "n_bootstrap": n_bootstrap,
-        "level": level,
+        "level": float(level),
         "device": team.device.type,
         "dtype": str(runtime.dtype).removeprefix("torch."),
         "processes": team.size,
     }
-    ranking = _ranking(
-        scored, task, [one.name for one in metrics], settings=settings, notes=notes, unreadable=unreadable
-    )
+    scored = [one.with_source(named[one.result.name]) for one in scored]
+    names = [one.name for one in metrics]
+    ranking = _ranking(scored, task, names, settings=settings, notes=notes, unreadable=unreadable)
     for note in ranking.notes if team.is_main else ():
         logger.warning(note)
     return team.from_main(ranking)  # the main process alone has the scores
@@ -155,17 +160,20 @@ def _ranking(
 ) -> Ranking:
     replicates = {(one.result.name, metric): values for one in scored for metric, values in one.replicates.items()}
     results = [one.result for one in scored]
-    readable = [label for row, label in enumerate(task.labels.tolist()) if row not in unreadable]
-    left_out = f"{len(unreadable)} of {len(task)} images could not be read and were left out."
     return Ranking(
         task=task.name,
-        n_samples=len(readable),
-        n_classes=len(set(readable)),
+        n_samples=len(task) - len(unreadable),
+        n_classes=len(_classes_left(task, unreadable)),
         metrics=tuple(metrics),
         candidates=rank_candidates(results, replicates, metrics=metrics, level=settings["level"]),
-        settings=settings,
+        settings={
+            "split": task.split,
+            "image_column": task.image_column,
+            "label_column": task.label_column,
+            **settings,
+        },
         skipped_images=tuple(SkippedImage(int(task.rows[row]), reason) for row, reason in unreadable.items()),
-        notes=(*notes, *([left_out] if unreadable else [])),
+        notes=(*notes, *_left_out(task, unreadable)),
         versions={library: version(library) for library in _LIBRARIES},
     )
 
@@ -173,7 +181,7 @@ def _ranking(
 def _metrics(metric: MetricSpec | Sequence[MetricSpec]) -> list[Metric]:
     if isinstance(metric, str) and metric == "all":
         return list(METRICS.values())
-    asked = [metric] if isinstance(metric, str | Metric) or callable(metric) else list(metric)
+    asked = list(metric) if isinstance(metric, Iterable) and not isinstance(metric, str) else [metric]
     metrics = [get_metric(one) for one in asked]
     names = [one.name for one in metrics]
     if not names or len(set(names)) < len(names):
@@ -191,25 +199,66 @@ def _resolve_all(named: Mapping[str, Spec], team: Team) -> tuple[list[Candidate]
         except CandidateError as error:
             failure = str(error)
         except Exception as error:  # a configuration can be wrong in ways only its library knows
+            logger.debug("%s failed", name, exc_info=True)
             failure = f"{type(error).__name__}: {error}"
         reasons = [reason for reason in team.gather(failure) if reason is not None]
         if candidate is None or reasons:
             failures.append(Scored.failure(name, reasons[0]))
+        elif len(set(team.gather(candidate.revision))) > 1:
+            reason = "its weights differ between the processes. Seed them alike, or load them from a file."
+            failures.append(Scored.failure(name, reason))
         else:
             candidates.append(candidate)
     return candidates, failures
 
 
-def _check_at_least_one(**counts: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"`{name}` must be a whole number of at least 1, or None, got {value!r}.")
-
-
-def _check_some_readable(task: Task, unreadable: Mapping[int, str]) -> None:
-    if len(unreadable) == len(task):
-        reason = next(iter(unreadable.values()))
+@overload
+def _whole(name: str, value: int, *, least: int = 1) -> int: ...
+@overload
+def _whole(name: str, value: int | None, *, least: int = 1) -> int | None: ...
+def _whole(name: str, value: int | None, *, least: int = 1) -> int | None:
+    """Check a count; NumPy integers are taken, bool is not."""
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least or isinstance(value, bool):
         raise ValueError(
-            f"`dataset` must have readable images, got {len(task)} of which none could be read ({reason}). "
-            f"Look at column {task.image_column!r}."
+            f"`{name}` must be a whole number of at least {least}, got {value!r}. Leave it out if unsure."
+        )
+    return number
+
+
+def _check_same_everywhere(task: Task, team: Team) -> None:
+    """Processes share rows by number, so that a number must mean the same image on each."""
+    if len(set(team.gather(blake2b(task.rows.tobytes() + task.labels.tobytes()).digest()))) > 1:
+        raise ValueError(
+            "`dataset` must hold the same rows in the same order on every process, got different ones. "
+            "Shuffle it with a seed, and do not shard it."
+        )
+
+
+def _classes_left(task: Task, unreadable: Mapping[int, str]) -> set[int]:
+    return {label for row, label in enumerate(task.labels.tolist()) if row not in unreadable}
+
+
+def _left_out(task: Task, unreadable: Mapping[int, str]) -> list[str]:
+    if not unreadable:
+        return []
+    notes = [f"{len(unreadable)} of {len(task)} images could not be read and were left out."]
+    left = _classes_left(task, unreadable)
+    lost = [name for label, name in enumerate(task.class_names) if label not in left]
+    return notes + ([f"No image of these classes could be read: {', '.join(lost)}."] if lost else [])
+
+
+def _check_classes_left(task: Task, unreadable: Mapping[int, str]) -> None:
+    left = _classes_left(task, unreadable)
+    if len(left) < 2:
+        some = f"only those of class {task.class_names[left.pop()]!r}" if left else "none"
+        row, reason = next(iter(unreadable.items()))
+        raise ValueError(
+            f"`dataset` must have readable images of at least 2 classes, got {len(task)} images of which {some} could "
+            f"be read (row {task.rows[row]}: {reason}). Look at column {task.image_column!r}."
         )

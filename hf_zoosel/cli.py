@@ -24,12 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.ERROR if options.quiet else logging.WARNING)
     try:
         return int(options.run(options))
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         print(f"hf-zoosel: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
-        message = "Interrupted. Features computed so far are cached: the same command goes on from there."
-        print(f"\nhf-zoosel: {message}", file=sys.stderr)  # noqa: T201
+        kept = (
+            "" if getattr(options, "no_cache", False) else " The same command goes on from the features cached so far."
+        )
+        print(f"\nhf-zoosel: interrupted.{kept}", file=sys.stderr)  # noqa: T201
         return 130
 
 
@@ -107,19 +109,22 @@ def _show(ranking: "Ranking", output: Path | None, plot: Path | None) -> int:
     """Print the ranking and write it where asked, on one process only."""
     from hf_zoosel.features import join_team
 
+    ranked = bool(ranking.candidates) and ranking.candidates[0].rank is not None
     if join_team("cpu").is_main:
         print(ranking)  # noqa: T201
         if output is not None:
-            ranking.save(output)
-        if plot is not None:
+            print(f"Wrote {ranking.save(output)}")  # noqa: T201
+        if plot is not None and ranked:
             ranking.plot(path=plot)
-        for path in filter(None, (output, plot)):
-            print(f"Wrote {path}")  # noqa: T201
-    return 0 if ranking.candidates and ranking.candidates[0].rank is not None else 1
+            print(f"Wrote {plot}")  # noqa: T201
+    return 0 if ranked else 1
 
 
 def _count_or_all(text: str) -> int | None:
-    return None if text == "all" else int(text)
+    try:
+        return None if text == "all" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number or all, got {text!r}") from None
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,6 +32,11 @@ class Scored:
         """A candidate that could not be used."""
         return cls(CandidateResult(name=name, error=str(reason), revision=revision))
 
+    def with_source(self, spec: object) -> "Scored":
+        """The same, naming what a person asked for, where that is a name."""
+        source = str(spec) if isinstance(spec, str | Path) else None
+        return replace(self, result=replace(self.result, source=source))
+
 
 def score(
     candidate: Candidate,
@@ -52,8 +58,9 @@ def score(
         n_bootstrap: Replicates of each score; 0 for none.
         seed: Seeds them, and the groups of metrics without a closed-form influence.
     """
-    labels = torch.from_numpy(task.labels[features.rows.numpy()])
-    resampler = Resampler(labels.numpy(), n_bootstrap, seed) if n_bootstrap else None
+    labels = _labels(task, features)
+    resampled = n_bootstrap > 0 and int(labels.bincount().max()) > 1  # one image a class: nothing to draw again
+    resampler = Resampler(labels.numpy(), n_bootstrap, seed) if resampled else None
     scores: dict[str, Score] = {}
     skipped: dict[str, str] = {}
     replicates: dict[str, np.ndarray] = {}
@@ -62,6 +69,7 @@ def score(
             inputs = _inputs(metric, features)
             value, influence = _evaluate(metric, inputs, labels, seed=seed if resampler is not None else None)
         except Exception as error:  # a metric that fails on one candidate must not take the others' scores with it
+            logger.debug("%s of %s failed", metric.name, candidate.name, exc_info=True)
             skipped[metric.name] = str(error).splitlines()[0] if str(error) else type(error).__name__
             continue
         if not math.isfinite(value):
@@ -69,7 +77,10 @@ def score(
             continue
         scores[metric.name] = Score(value)
         if resampler is not None and influence is not None:
-            replicates[metric.name] = resampler.replicates(value, influence)
+            try:
+                replicates[metric.name] = resampler.replicates(value, influence)
+            except ValueError as error:  # the score stands without its interval
+                logger.warning("No interval for %r: %s", metric.name, error)
     result = CandidateResult(
         name=candidate.name,
         scores=scores,
@@ -81,6 +92,11 @@ def score(
         revision=candidate.revision,
     )
     return Scored(result, replicates, _notes(candidate, features))
+
+
+def _labels(task: Task, features: Features) -> Tensor:
+    """Classes of the rows that could be read, 0..k-1 again where one has lost all its images."""
+    return torch.from_numpy(np.unique(task.labels[features.rows.numpy()], return_inverse=True)[1])
 
 
 def _notes(candidate: Candidate, features: Features) -> tuple[str, ...]:
@@ -103,12 +119,14 @@ def _evaluate(
     metric: Metric, inputs: Sequence[Tensor], labels: Tensor, *, seed: int | None
 ) -> tuple[float, np.ndarray | None]:
     """The score, and its influence unless ``seed`` is None."""
+    # A person's own function may change what it is given, or ask for gradients of it: it gets a copy
+    given = tuple(t.clone() for t in (*inputs, labels)) if metric.influence is None else (*inputs, labels)
     if seed is None:
-        return float(metric.fn(*inputs, labels)), None
+        return float(metric.fn(*given)), None
     if metric.influence is not None:
-        value, influence = metric.influence(*inputs, labels)
-        return value, influence.cpu().numpy()
-    value = float(metric.fn(*inputs, labels))
+        value, influence = metric.influence(*given)
+        return float(value), influence.detach().cpu().numpy()
+    value = float(metric.fn(*given))
 
     def on_rows(rows: np.ndarray) -> float:
         kept = torch.from_numpy(rows).to(labels.device)

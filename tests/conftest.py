@@ -5,10 +5,13 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported: a test must never reach the network
 import pytest
+from hypothesis import settings
 
 from hf_zoosel._torchvision import mend_torchvision
 
 mend_torchvision()
+settings.register_profile("no deadline", deadline=None)  # a first example may import a library
+settings.load_profile("no deadline")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

@@ -55,6 +55,32 @@ def test_nothing_ranked_is_exit_code_one(folder, capsys):
     assert main(["rank", "--dataset", str(folder), "--models", "/no/such/model", "--quiet"]) == 1
 
 
+def test_nothing_ranked_is_exit_code_one_even_where_a_plot_was_asked_for(folder, tmp_path, capsys):
+    words = ["rank", "--dataset", str(folder), "--models", "/no/such/model", "--quiet"]
+    assert main([*words, "--plot", str(tmp_path / "plot.png")]) == 1
+    assert "there is no folder" in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_written_is_exit_code_two_and_the_table_is_not_lost(folder, model, capsys):
+    words = ["rank", "--dataset", str(folder), "--models", str(model), "--quiet"]
+    assert main([*words, "--output", str(model / "config.json" / "ranking.json")]) == 2
+    printed = capsys.readouterr()
+    assert "p(best)" in printed.out
+    assert printed.err.startswith("hf-zoosel: ")
+
+
+def test_quiet_is_silent_on_stderr(folder, model, capfd):
+    assert main(["rank", "--dataset", str(folder), "--models", str(model), "--quiet", "--no-cache"]) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_a_count_that_is_none_says_what_it_may_be(folder, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["rank", "--dataset", str(folder), "--max-per-class", "x"])
+    assert stop.value.code == 2
+    assert "must be a whole number or all, got 'x'" in capsys.readouterr().err
+
+
 def test_help_names_the_commands(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])

@@ -72,6 +72,34 @@ print(hf_zoosel.rank_models(dataset, models, cache=cache, progress=False).best.n
 )
 
 
+UNLIKE = (
+    TASK
+    + """
+from PIL import Image as Pictures
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+try:
+    hf_zoosel.rank_models(dataset.shuffle(seed=rank), {"a": tiny(0)}, cache=False, progress=False)
+except ValueError as error:
+    assert "same rows in the same order" in str(error)
+
+raw = dataset.cast_column("image", Image(decode=False)).select(range(2 * size))
+blank = lambda row, number: {"image": {"bytes": b"" if number % size == 1 else row["image"]["bytes"], "path": None}}
+spoiled = raw.map(blank, with_indices=True).cast_column("image", Image())  # all rows of the second process
+
+def one_fails(image):
+    if rank == 2:
+        raise KeyError("only here")
+    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)
+
+one = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+models = {"fine": tiny(0), "own weights": tiny(rank), "one fails": (one, one_fails)}
+ranking = hf_zoosel.rank_models(spoiled, models, cache=sys.argv[1], progress=False)
+assert len(ranking.skipped_images) == 2, ranking
+ranking.save(f"{sys.argv[1]}/{rank}.json")
+"""
+)
+
+
 def environment(**more):
     variables = {k: v for k, v in os.environ.items() if k not in {"RANK", "WORLD_SIZE", "LOCAL_RANK"}}
     return {**variables, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **more}
@@ -112,6 +140,18 @@ def test_two_processes_share_the_images_and_return_the_same_ranking(tmp_path, la
             assert two["scores"][metric] == pytest.approx(score, abs=1e-6)
     chunks = list((tmp_path / "cache-two").rglob("*.safetensors"))
     assert len(chunks) == 4  # two candidates, half of the rows each from each process
+
+
+def test_processes_that_differ_are_heard_on_all_of_them_and_none_hangs(tmp_path):
+    script = tmp_path / "unlike.py"
+    script.write_text(UNLIKE)
+    run(["-m", "torch.distributed.run", "--nproc-per-node", "3", "--master-port", "29613", script, tmp_path])
+    first, second, third = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3))
+    assert first == second == third
+    reasons = {c["name"]: c["error"] for c in first["candidates"]}
+    assert reasons["fine"] is None
+    assert "weights differ between the processes" in reasons["own weights"]
+    assert "only here" in reasons["one fails"]
 
 
 def test_a_run_that_is_killed_goes_on_where_it_stopped(tmp_path):

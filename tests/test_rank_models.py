@@ -205,6 +205,73 @@ def test_a_data_set_without_a_readable_image_is_an_error():
         rank(spoiled, {"a": tiny(0)})
 
 
+def spoiled(dataset, rows):
+    raw = dataset.cast_column("image", Image(decode=False))
+
+    def spoil(row, index):
+        return {"image": {"bytes": b"" if index in rows else row["image"]["bytes"], "path": None}}
+
+    return raw.map(spoil, with_indices=True).cast_column("image", Image())
+
+
+def test_a_class_that_loses_all_its_images_is_named_and_the_others_are_numbered_anew():
+    seen = []
+
+    def numbers(features, labels):
+        seen.extend(labels.unique().tolist())
+        return 0.0
+
+    ranking = rank(spoiled(pictures(), range(0, 24, 3)), {"a": tiny(0)}, ["lfc", numbers], n_bootstrap=0)
+    assert ranking.n_classes == 2
+    assert seen == [0, 1]
+    assert any("red" in note for note in ranking.notes)
+
+
+def test_one_class_left_after_unreadable_images_is_an_error():
+    with pytest.raises(ValueError, match="only those of class 'green'"):
+        rank(spoiled(pictures(), [row for row in range(24) if row % 3 != 1]), {"a": tiny(0)})
+
+
+def test_a_persons_metric_may_change_what_it_is_given_and_harms_no_other():
+    def vandal(features, labels):
+        features.mul_(0)
+        labels.zero_()
+        return torch.tensor(1.0)
+
+    models = {"a": (Colours(), to_tensor)}
+    plain = rank(pictures(), models, ["lfc"], cache=False).best.scores["lfc"]
+    for metrics in (["lfc", vandal], [vandal, "lfc"]):
+        best = rank(pictures(), models, metrics, cache=False).best
+        assert best.scores["lfc"].value == plain.value
+        assert best.scores["vandal"].value == 1
+
+
+def test_a_persons_metric_may_ask_for_gradients_with_and_without_a_cache():
+    def slope(features, labels):
+        with torch.enable_grad():
+            loss = features.requires_grad_().square().sum()
+        return torch.autograd.grad(loss, features)[0].norm()
+
+    for transform in (to_tensor, lambda image, forever=(i for i in ()): to_tensor(image)):
+        assert rank(pictures(), {"a": (Colours(), transform)}, slope, n_bootstrap=0).best.scores["slope"].value > 0
+
+
+def test_an_influence_that_is_not_finite_costs_the_interval_and_not_the_score():
+    def infinite(features, labels):
+        return torch.tensor(2.0), torch.full((len(labels),), float("nan"))
+
+    odd = Metric("odd", lambda f, y: 2.0, ("features",), cost="O(1)", reference="this test", influence=infinite)
+    score = rank(pictures(), {"a": (Colours(), to_tensor)}, ["lfc", odd]).best.scores["odd"]
+    assert (score.value, score.low) == (2.0, None)
+
+
+def test_numpy_numbers_are_numbers():
+    options = {"seed": np.int64(3), "max_per_class": np.int64(4), "level": np.float32(0.5), "memory": np.int64(2**30)}
+    ranking = rank(pictures(), {"a": tiny(0)}, **options, n_bootstrap=np.int64(10))
+    assert Ranking.from_dict(ranking.to_dict()) == ranking
+    assert ranking.n_samples == 12
+
+
 def test_when_every_candidate_fails_the_reasons_are_there():
     ranking = rank(pictures(), {"a": "/no/such/folder", "b": "embedded:nothing"})
     assert len(ranking.failures) == 2
@@ -224,7 +291,9 @@ def test_when_every_candidate_fails_the_reasons_are_there():
         ({"batch_size": 0}, "batch_size"),
         ({"num_workers": 1.5}, "num_workers"),
         ({"n_bootstrap": -1}, "n_bootstrap"),
+        ({"n_bootstrap": 1.5}, "n_bootstrap"),
         ({"level": 95}, "level"),
+        ({"device": "meta"}, "device"),
         ({"dtype": "int8"}, "dtype"),
         ({"device": "quantum"}, "device"),
         ({"models": []}, "at least one model"),
@@ -257,3 +326,17 @@ def test_an_unknown_public_name_lists_those_there_are():
     with pytest.raises(AttributeError, match="rank_models"):
         _ = hf_zoosel.rank_model
     assert "rank_models" in dir(hf_zoosel)
+
+
+def test_with_one_image_a_class_there_is_a_score_but_no_interval():
+    with_one = rank(pictures(), {"a": tiny(0)}, "lfc", max_per_class=1)
+    assert with_one.best.scores["lfc"].low is None
+    assert with_one.best.scores["lfc"].p_best is None
+
+
+def test_the_result_says_what_a_name_stood_for(tmp_path):
+    timm.models.save_for_hf(tiny(), tmp_path / "model", safe_serialization=True)
+    ranking = rank(pictures(), {"saved": tmp_path / "model", "in memory": tiny(1), "gone": "embedded:nothing"})
+    assert ranking["saved"].source == str(tmp_path / "model")
+    assert ranking["in memory"].source is None
+    assert ranking["gone"].source == "embedded:nothing"

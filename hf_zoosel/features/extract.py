@@ -1,9 +1,10 @@
 """Every candidate's features on one task: images decoded once, one forward pass each, results as they come."""
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
@@ -21,6 +22,7 @@ from hf_zoosel.features.team import Team
 from hf_zoosel.tasks import ImageError, Task
 from hf_zoosel.zoo import Candidate, CandidateError, Network, Preprocess
 
+logger = logging.getLogger(__name__)
 _Loader = Callable[[], Network]
 _ROWS_PER_CHUNK = 1024  # what a kill can lose of one candidate
 
@@ -38,6 +40,23 @@ class _Job:
     unreadable: dict[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Own:
+    """What this process has of one candidate: ``rows (n,)`` with their ``features`` and ``source_probs``, if any."""
+
+    rows: Tensor
+    features: Tensor | None
+    source_probs: Tensor | None
+    n_parameters: int
+
+    @property
+    def widths(self) -> tuple[int, ...] | None:
+        """Number of features, and of source classes; None without rows."""
+        if self.features is None:
+            return None
+        return (self.features.shape[1], *([] if self.source_probs is None else [self.source_probs.shape[1]]))
+
+
 def extract(
     candidates: Sequence[Candidate],
     task: Task,
@@ -46,13 +65,14 @@ def extract(
     runtime: Runtime,
     team: Team,
     progress: bool = True,
-) -> Iterator[tuple[Candidate, Features | CandidateError]]:
+) -> Generator[tuple[Candidate, Features | CandidateError], None, None]:
     """Yield each candidate's features, in order, as soon as they are complete.
 
     Rows are shared out among the processes of the team; every process gets all features. At any time
     this holds ``runtime.memory`` bytes of pixels, one network (two where a GPU runs one while the next loads),
-    128 encoded images, and the features of one candidate (``4 (d + z)`` bytes a row); features already
-    computed lie in the store. A task whose pixels exceed that goes through the zoo in blocks.
+    128 encoded images, one decoded image a worker, and the features of one candidate (``4 (d + z)`` bytes a
+    row, twice while they are put in order); features already computed lie in the store, or in memory where
+    it does not take them. A task whose pixels exceed that goes through the zoo in blocks.
 
     Args:
         candidates: Resolved, not loaded.
@@ -69,23 +89,20 @@ def extract(
     digests = _digests(task, mine)
     jobs = [_job(candidate, store, runtime, digests) for candidate in candidates]
     todo = sorted({row for job in jobs for row in job.missing})
-    with ExitStack() as stack:
-        n_passes = sum(len(job.missing) for job in jobs)
-        bars = stack.enter_context(Progress(len(jobs), n_passes, progress and team.is_main))
+    pinned = runtime.device.type == "cuda"
+    with Progress(len(jobs), sum(len(job.missing) for job in jobs), progress and team.is_main) as bars:
         blocks = _blocks(task, jobs, todo, runtime.memory)
         for number, rows in enumerate(blocks):
             here = set(rows)
-            pinned = runtime.device.type == "cuda"
-            block = PixelBlock(task.images, _needs(jobs, rows), workers=runtime.workers, pinned=pinned)
-            stack.callback(block.close)
-            if runtime.device.type == "cpu":
-                block.finish()  # decoding beside a forward pass on the same cores would slow both
-            for job, load in _loaders(jobs, here, block):
-                _run(job, load, block, here, keys=digests, bars=bars)
-                if number == len(blocks) - 1:
-                    bars.candidate_done()
-                    yield job.candidate, _collect(job, mine, digests, team)
-            block.close()
+            needs = _needs(jobs, rows)
+            with closing(PixelBlock(task.images, needs, workers=runtime.workers, pinned=pinned)) as block:
+                if runtime.device.type == "cpu":
+                    block.finish()  # decoding beside a forward pass on the same cores would slow both
+                for job, load in _loaders(jobs, here, block):
+                    _run(job, load, block, here, keys=digests, bars=bars)
+                    if number == len(blocks) - 1:
+                        bars.candidate_done()
+                        yield job.candidate, _collect(job, mine, digests, team)
 
 
 def _job(candidate: Candidate, store: FeatureStore, runtime: Runtime, digests: dict[int, bytes]) -> _Job:
@@ -172,6 +189,7 @@ def _run(
         try:
             _run_chunks(job, load().to(job.runtime.device), block, missing, keys=keys, bars=bars)
         except Exception as error:  # one candidate that fails is a row, never the end of the run
+            logger.debug("%s failed", job.candidate.name, exc_info=True)
             job.failure = _reason(error)
     block.wait(missing)
     job.unreadable.update({row: block.unreadable[row] for row in missing if row in block.unreadable})
@@ -194,26 +212,41 @@ def _run_chunks(
 
 def _collect(job: _Job, mine: Sequence[int], digests: dict[int, bytes], team: Team) -> Features | CandidateError:
     """Read this process's rows back and exchange them with the others."""
+    own = _Own(torch.empty(0, dtype=torch.int64), None, None, 0)
+    if job.failure is None:
+        try:
+            own = _read_back(job, mine, digests)
+        except Exception as error:  # rows that do not fit together, or are gone
+            job.failure = _reason(error)
+    job.entry.forget()
     failures = [failure for failure in team.gather(job.failure) if failure is not None]
-    if failures:
-        return CandidateError(failures[0])
+    widths = {widths for widths in team.gather(own.widths) if widths is not None}
+    if failures or len(widths) > 1:
+        differ = f"its features and source classes differ in number between the processes: {sorted(map(str, widths))}."
+        return CandidateError(failures[0] if failures else differ)
+    all_rows, order = team.gather_rows(own.rows).sort()
+    has_probs = any(team.gather(own.source_probs is not None))
+    unreadable = {row: reason for some in team.gather(job.unreadable) for row, reason in some.items()}
+    return Features(
+        rows=all_rows,
+        features=_exchanged(own.features, order, team),
+        source_probs=_exchanged(own.source_probs, order, team) if has_probs else None,
+        n_parameters=max(team.gather(own.n_parameters)),
+        unreadable=dict(sorted(unreadable.items())),
+        seconds=max(team.gather(job.seconds)),
+    )
+
+
+def _read_back(job: _Job, mine: Sequence[int], digests: dict[int, bytes]) -> _Own:
     wanted = [digests[row] for row in mine]
     chunks = job.entry.read(wanted)
     found, places = gather_rows(chunks, wanted)
     rows = torch.tensor(mine, dtype=torch.int64)[torch.from_numpy(found)]
-    features, probs = assemble(chunks, places, "features"), assemble(chunks, places, "source_probs")
-    has_probs = any(team.gather(probs is not None))
-    n_parameters = max(team.gather(chunks[0].n_parameters if chunks else 0))
-    all_rows, order = team.gather_rows(rows).sort()
-    unreadable = {row: reason for some in team.gather(job.unreadable) for row, reason in some.items()}
-    return Features(
-        rows=all_rows,
-        features=_exchanged(features, order, team),
-        source_probs=_exchanged(probs, order, team) if has_probs else None,
-        n_parameters=n_parameters,
-        unreadable=dict(sorted(unreadable.items())),
-        seconds=max(team.gather(job.seconds)),
-    )
+    lost = set(mine).difference(rows.tolist(), job.unreadable)
+    if lost:
+        raise CandidateError(f"{len(lost)} of its rows vanished from the cache while the call ran. Call it again.")
+    n_parameters = chunks[0].n_parameters if chunks else 0
+    return _Own(rows, assemble(chunks, places, "features"), assemble(chunks, places, "source_probs"), n_parameters)
 
 
 def _exchanged(rows: Tensor | None, order: Tensor, team: Team) -> Tensor:

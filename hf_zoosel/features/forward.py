@@ -92,26 +92,29 @@ def run_network(
         seen: Called with the number of rows done, for the progress bar.
 
     Raises:
-        CandidateError: If a feature or probability is not finite.
+        CandidateError: If a feature or probability is not finite, or there is not one vector an image.
         torch.OutOfMemoryError: If not even one image fits.
     """
     from accelerate.utils.memory import should_reduce_batch_size
 
     batch_size, start = runtime.first_batch_size, 0
     read: list[int] = []
-    features: list[Tensor] = []
-    probs: list[Tensor] = []
+    features, probs = _Rows("features", len(rows)), _Rows("source logits", len(rows))
     while start < len(rows):
         some = rows[start : start + batch_size]
         readable, pixels = block.batch(preprocess.key, some)
+        fits = True
         try:
             if readable:
                 vectors, source = _forward(network, preprocess, pixels, runtime)
-                features.append(vectors)
-                probs.extend([] if source is None else [source])
+                features.add(vectors)
+                if source is not None:
+                    probs.add(source)
         except RuntimeError as error:
-            if len(some) == 1 or not should_reduce_batch_size(error):
+            fits = not should_reduce_batch_size(error)
+            if fits or len(some) == 1:
                 raise
+        if not fits:  # not in the handler, where the traceback still holds the activations
             batch_size = len(some) // 2
             _release_memory(runtime.device)
             continue
@@ -120,29 +123,61 @@ def run_network(
         seen(len(some))
     if not read:
         return Pass([], torch.empty(0, 0), None, batch_size)
-    source_probs = _finite(probs, "source logits") if probs else None
-    return Pass(read, _finite(features, "features"), source_probs, batch_size)
+    if probs.n not in (0, features.n):
+        raise CandidateError("it gives source logits for some batches only.")
+    return Pass(read, features.finite(), probs.finite() if probs.n else None, batch_size)
+
+
+class _Rows:
+    """Vectors of up to ``most`` images, laid into one float32 tensor ``(most, width)`` as they come.
+
+    Not a list of batches: a class token is a view that keeps every token's activations alive, and a small
+    tensor kept from each batch breaks up the memory that the next batch would take again.
+    """
+
+    def __init__(self, what: str, most: int) -> None:
+        self.n = 0
+        self._what, self._most = what, most
+        self._buffer: Tensor | None = None
+
+    def add(self, part: Tensor) -> None:
+        """Append ``(n, width)`` vectors; they stay on their device, where a copy a batch would make it wait."""
+        if self._buffer is None:
+            self._buffer = torch.empty(self._most, part.shape[1], dtype=torch.float32, device=part.device)
+        if part.shape[1] != self._buffer.shape[1]:
+            widths = f"{self._buffer.shape[1]} and {part.shape[1]}"
+            raise CandidateError(f"its {self._what} must be alike in number for all images, got {widths}.")
+        self._buffer[self.n : self.n + len(part)] = part
+        self.n += len(part)
+
+    def finite(self) -> Tensor:
+        """All of them, on the CPU."""
+        whole = torch.empty(0, 0) if self._buffer is None else self._buffer[: self.n].cpu()
+        bad = (~torch.isfinite(whole)).any(dim=1).sum().item()
+        if bad:
+            raise CandidateError(f"its {self._what} are not finite for {bad} of {len(whole)} images.")
+        return whole if self.n == self._most else whole.clone()
 
 
 def _forward(
     network: Network, preprocess: Preprocess, pixels: Tensor, runtime: Runtime
 ) -> tuple[Tensor, Tensor | None]:
-    on_device = preprocess.batch(pixels.to(runtime.device, non_blocking=True))
+    # asynchronous from pinned memory only: MPS would read the pixels after they are gone
+    on_device = preprocess.batch(pixels.to(runtime.device, non_blocking=runtime.device.type == "cuda"))
+    if on_device is pixels:
+        on_device = pixels.clone()  # a module may change its input, which other candidates share
     with torch.autocast(runtime.device.type, runtime.dtype, enabled=runtime.dtype != torch.float32):
         output = network(on_device)
+    features = output.features
+    if features.shape[:1] != (len(pixels),) or features.ndim != 2 or features.shape[1] == 0 or features.is_complex():
+        kind = f"a {str(features.dtype).removeprefix('torch.')} tensor of shape {tuple(features.shape)}"
+        raise CandidateError(f"it must give one real vector an image, got {kind} for {len(pixels)} images.")
     logits = None if output.logits is None else output.logits.float().softmax(dim=1)
-    # results stay on a GPU until the candidate is done: a copy a batch would make it wait
-    return output.features.float(), logits
-
-
-def _finite(parts: Sequence[Tensor], what: str) -> Tensor:
-    whole = torch.cat(list(parts)).cpu()
-    bad = (~torch.isfinite(whole)).any(dim=1).sum().item()
-    if bad:
-        raise CandidateError(f"its {what} are not finite for {bad} of {len(whole)} images.")
-    return whole
+    return features, logits
 
 
 def _release_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -19,7 +19,7 @@ from torch import Tensor
 from hf_zoosel.tasks import Encoded, ImageError, Images
 from hf_zoosel.zoo import CandidateError, Preprocess
 
-_READ_AT_ONCE = 32
+_READ_AT_ONCE, _ENCODED_AT_ONCE = 32, 128
 
 
 def default_workers() -> int:
@@ -78,7 +78,7 @@ class PixelBlock:
         }
         rows = sorted({row for frame in self._frames.values() for row in frame.slots})
         self._done: dict[int, Future[None]] = {row: Future() for row in rows}
-        self._in_flight = threading.Semaphore(4 * _READ_AT_ONCE)  # encoded images held at a time
+        self._in_flight = threading.Semaphore(_ENCODED_AT_ONCE)
         self._stop = False
         self._pool = ThreadPoolExecutor(workers or default_workers(), "hf-zoosel-decode")
         self._reader = threading.Thread(target=self._read, args=(rows,), daemon=True)
@@ -103,6 +103,7 @@ class PixelBlock:
         self._reader.join()
         self._pool.shutdown()
         self._frames.clear()
+        self._done.clear()
 
     def batch(self, key: str, rows: Sequence[int]) -> tuple[list[int], Tensor]:
         """The pixels of some rows.
@@ -128,31 +129,42 @@ class PixelBlock:
     def _read(self, rows: Sequence[int]) -> None:
         for start in range(0, len(rows), _READ_AT_ONCE):
             some = rows[start : start + _READ_AT_ONCE]
+            if not self._may_read(len(some)):
+                return
             try:
-                encoded = self._images.encoded(some)
-            except Exception as error:  # a data set that fails under us: the caller hears it from wait()
+                for row, image in zip(some, self._images.encoded(some), strict=True):
+                    self._pool.submit(self._prepare, row, image)
+            except BaseException as error:  # a data set that fails under us: the caller hears it from wait()
                 for row in rows[start:]:
                     self._done[row].set_exception(error)
                 return
-            for row, image in zip(some, encoded, strict=True):
-                while not self._in_flight.acquire(timeout=0.1):
-                    if self._stop:
-                        return
-                self._pool.submit(self._prepare, row, image)
+
+    def _may_read(self, n: int) -> bool:
+        """Wait until ``n`` more encoded images may be held; false once the block is closed."""
+        for _ in range(n):
+            while not self._in_flight.acquire(timeout=0.1):
+                if self._stop:
+                    return False
+        return not self._stop
 
     def _prepare(self, row: int, encoded: Encoded) -> None:
+        failure: BaseException | None = None
         try:
             if not self._stop:
                 self._transform(row, encoded)
-        finally:
-            self._in_flight.release()
+        except BaseException as error:  # sys.exit() in a person's transform, say: the caller hears it from wait()
+            failure = error
+        self._in_flight.release()
+        if failure is None:
             self._done[row].set_result(None)
+        else:
+            self._done[row].set_exception(failure)
 
     def _transform(self, row: int, encoded: Encoded) -> None:
         try:
             image = encoded.decode()
-        except ImageError as error:
-            self.unreadable[row] = str(error)
+        except Exception as error:  # beside ImageError there is MemoryError: no image, no pixels
+            self.unreadable[row] = str(error) if isinstance(error, ImageError) else f"{type(error).__name__}: {error}"
             return
         for frame in list(self._frames.values()):
             if row not in frame.slots or frame.failure is not None:

@@ -11,9 +11,10 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,8 +27,7 @@ from hf_zoosel.zoo import Candidate
 
 LAYOUT = "1"
 logger = logging.getLogger(__name__)
-_LIBRARIES = ("torch", "timm", "transformers", "pillow")
-_DIGEST_BYTES = 16
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "pillow")
 
 
 def default_cache_dir() -> Path:
@@ -101,14 +101,21 @@ class Entry:
 
         A damaged file is removed with a warning, to be computed again.
         """
+        from safetensors import SafetensorError
+
         chunks, rows = list(self._in_memory), frozenset(wanted)
         for path in sorted(self.folder.glob("*.safetensors")) if self.folder else []:
             try:
-                chunk = _read(path, rows)
+                chunk = _read(path, rows, self.identity)
                 chunks.extend([] if chunk is None else [chunk])
-            except Exception as error:  # whatever is wrong with a cached file, computing it again is right
+            except FileNotFoundError:  # another process removed it first
+                continue
+            except OSError as error:  # says nothing against the file: another user's, too many open
+                logger.warning("Cached features %s cannot be read (%s); computing them again.", path, error)
+            except (SafetensorError, ValueError, KeyError) as error:
                 logger.warning("Cached features %s are damaged (%s); computing them again.", path, error)
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # a folder that cannot be written
+                    path.unlink()
         return chunks
 
     def append(self, chunk: Chunk) -> None:
@@ -127,6 +134,10 @@ class Entry:
                 why,
             )
             self._in_memory.append(chunk)
+
+    def forget(self) -> None:
+        """Let go of what is kept in memory."""
+        self._in_memory.clear()
 
 
 def gather_rows(chunks: Sequence[Chunk], wanted: Sequence[bytes]) -> tuple[np.ndarray, list[tuple[int, int]]]:
@@ -151,7 +162,7 @@ def assemble(chunks: Sequence[Chunk], places: Sequence[tuple[int, int]], part: s
         return None
     if len(chunks) == 1 and places == [(0, row) for row in range(len(chunks[0].digests))]:
         return tensors[0]  # the usual case needs no copy
-    out = torch.empty(len(places), tensors[places[0][0]].shape[1])
+    out = torch.empty(len(places), tensors[places[0][0]].shape[1], dtype=torch.float32)
     numbers = np.asarray([number for number, _ in places])
     rows = torch.as_tensor([row for _, row in places])
     for number, tensor in enumerate(tensors):
@@ -173,19 +184,19 @@ def _write(folder: Path, chunk: Chunk, identity: Mapping[str, object]) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.blake2b(chunk.digests.tobytes(), digest_size=8).hexdigest()
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
+    temporary = folder / f".{name}-{secrets.token_hex(4)}"  # not mkstemp's: a shared cache is for others to read too
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(save(tensors, metadata))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, folder / f"{name}.safetensors")
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def _read(path: Path, wanted: frozenset[bytes]) -> Chunk | None:
+def _read(path: Path, wanted: frozenset[bytes], identity: Mapping[str, object]) -> Chunk | None:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -196,6 +207,8 @@ def _read(path: Path, wanted: frozenset[bytes]) -> Chunk | None:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     if _checksum(tensors) != metadata.get("checksum"):
         raise ValueError("its checksum does not match")
+    if json.loads(metadata["identity"]) != identity:
+        raise ValueError("it belongs to another candidate")
     return Chunk(digests, tensors["features"], tensors.get("source_probs"), int(metadata["n_parameters"]))
 
 

@@ -51,13 +51,15 @@ class Team:
         """Stack every process's ``(n_i, ...)`` tensor in rank order; lengths may differ, and be 0."""
         if self.size == 1:
             return rows
+        from accelerate import PartialState
         from accelerate.utils import gather, pad_across_processes
 
         shapes = self.gather(tuple(rows.shape))
         longest = max(shapes)
         if len(rows) == 0:  # a process without rows does not know their width
             rows = rows.new_zeros((0, *longest[1:]))
-        padded = pad_across_processes(rows.to(self.device), dim=0)
+        # NCCL takes tensors on a process's own GPU only, wherever the networks run
+        padded = pad_across_processes(rows.to(PartialState().device), dim=0)
         stacked = gather(padded).cpu().view(self.size, *longest)
         return torch.cat([part[: shape[0]] for part, shape in zip(stacked, shapes, strict=True)])
 
@@ -88,6 +90,8 @@ def _checked(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"`device` must be one this machine has, got {device!r} ({reason}). Leave it out.") from None
+    if found.type == "meta":
+        raise ValueError(f"`device` must be one that computes, got {device!r}. Leave it out.")
     return found
 
 

@@ -55,7 +55,8 @@ def check_probs(probs: Tensor, name: str) -> Tensor:
         row_sums = block.sum(dim=1)
         if block.min() < 0 or (row_sums - 1).abs().max() > atol:
             raise ValueError(
-                f"`{name}` rows must be probabilities summing to 1, got row sums in "
-                f"[{row_sums.min():.3g}, {row_sums.max():.3g}]. If these are logits, pass `logits.softmax(-1)`."
+                f"`{name}` rows must be probabilities summing to 1, got a least value of {block.min():.3g} and "
+                f"row sums in [{row_sums.min():.3g}, {row_sums.max():.3g}]. "
+                "If these are logits, pass `logits.softmax(-1)`."
             )
     return probs

@@ -8,8 +8,4 @@ from hf_zoosel.ranking.record import (
     Score as Score,
     SkippedImage as SkippedImage,
 )
-from hf_zoosel.ranking.resampling import (
-    Resampler as Resampler,
-    bootstrap_weights as bootstrap_weights,
-    interval as interval,
-)
+from hf_zoosel.ranking.resampling import Resampler as Resampler, interval as interval

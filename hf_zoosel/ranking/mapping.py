@@ -1,7 +1,7 @@
 """A read-only mapping that, unlike ``types.MappingProxyType``, can be pickled, copied and hashed."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Value = TypeVar("Value")
 
@@ -34,6 +34,3 @@ class FrozenMapping(Mapping[str, Value]):
 
     def __repr__(self) -> str:
         return repr(self._items)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return FrozenMapping, (self._items,)

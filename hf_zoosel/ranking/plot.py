@@ -1,34 +1,41 @@
-"""Scores and their intervals as a picture."""
+"""Scores and their intervals as a picture; ``Ranking.plot`` imports this file, and with it matplotlib, when asked."""
 
+import io
 import os
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_zoosel.ranking.content import level_of
 from hf_zoosel.ranking.record import CandidateResult, Ranking
 
-if TYPE_CHECKING:
+try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+except ImportError as error:
+    raise ImportError("`plot` needs matplotlib. Install it with `pip install hf-zoosel[plots]`.") from error
 
-MAX_PANELS = 6
+_MAX_PANELS = 6
 _LINE = 40  # characters of a name on one line
 _FIRST, _REST, _GREY = "#c8553d", "#2a6f97", "#666666"
 
 
+class NotebookFigure(Figure):
+    """A figure made without pyplot, so without global state, that still appears as a notebook cell's result."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
 def plot_ranking(
     ranking: Ranking, *, metric: str | None = None, path: str | os.PathLike[str] | None = None
-) -> "Figure":
+) -> NotebookFigure:
     """Draw a dot and an interval for each score: a row per candidate, a panel per metric, at most six."""
-    try:
-        from hf_zoosel.ranking.notebook_figure import NotebookFigure
-    except ImportError as error:
-        raise ImportError("`plot` needs matplotlib. Install it with `pip install hf-zoosel[plots]`.") from error
-
     if metric is not None:
         ranking = ranking.by(metric)
-    metrics = ranking.metrics[:MAX_PANELS] if metric is None else (metric,)
+    metrics = ranking.metrics[:_MAX_PANELS] if metric is None else (metric,)
     shown = [c for c in ranking if not c.failed and any(m in c.scores for m in metrics)]
     if not shown:
         raise ValueError(f"`candidates` must include one with a score of {metrics}, got none. See `failures`.")
@@ -51,7 +58,7 @@ def plot_ranking(
     return figure
 
 
-def _draw_panel(panel: "Axes", metric: str, shown: list[CandidateResult]) -> None:
+def _draw_panel(panel: Axes, metric: str, shown: list[CandidateResult]) -> None:
     for y, candidate in enumerate(shown):
         if y % 2 == 0:
             panel.axhspan(y - 0.5, y + 0.5, color="#f3f5f7", zorder=0, linewidth=0)
@@ -75,14 +82,14 @@ def _draw_panel(panel: "Axes", metric: str, shown: list[CandidateResult]) -> Non
         panel.spines[side].set_visible(False)
 
 
-def _name_rows(panel: "Axes", names: list[str]) -> None:
+def _name_rows(panel: Axes, names: list[str]) -> None:
     panel.set_yticks(range(len(names)), names)
     for name, label in zip(names, panel.get_yticklabels(), strict=True):
         label.set_fontsize(7.5 if "\n" in name else 9)
         label.set_parse_math(False)
 
 
-def _write_chances(panel: "Axes", metric: str, shown: list[CandidateResult]) -> None:
+def _write_chances(panel: Axes, metric: str, shown: list[CandidateResult]) -> None:
     """Write p(best) of the ordering metric down the right edge, if it is known."""
     chances = [c.scores[metric].p_best if metric in c.scores else None for c in shown]
     if all(chance is None for chance in chances):

@@ -54,6 +54,7 @@ class CandidateResult:
         n_features: Width of its features.
         n_samples: Rows its scores rest on.
         seconds: Time spent on it.
+        source: What it was resolved from: a Hub id, a folder, a name; None for a module in memory.
         revision: Resolved revision of the checkpoint.
     """
 
@@ -66,6 +67,7 @@ class CandidateResult:
     n_features: int | None = None
     n_samples: int | None = None
     seconds: float | None = None
+    source: str | None = None
     revision: str | None = None
 
     def __post_init__(self) -> None:

@@ -5,50 +5,21 @@ A score T re-weighted by w is, to first order, T + mean((w - 1) * influence), so
 per score replaces B evaluations of it.
 """
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_zoosel.ranking.strata import numbered, scale, shuffled_within
 
-MAX_UNITS = 20_000
+_MAX_UNITS = 20_000
 _CHUNK = 2_000_000  # elements held at a time while drawing or multiplying, 16 MB of float64
 
 
-def bootstrap_weights(labels: ArrayLike, n_bootstrap: int, *, seed: int) -> NDArray[np.float64]:
-    """Draw the weights of a stratified bootstrap that keeps the class counts.
+class Resampler:
+    """Bootstrap replicates of any number of scores of one task, from their influences.
 
     A class of m rows gets m - 1 draws with replacement, scaled by m / (m - 1), which makes the variance of
     its mean the unbiased s^2 / m instead of the (m - 1) / m of it that m draws give. A class of one row
     keeps the weight 1. The weights depend on labels and seed only: replicates of two candidates are paired.
-
-    Args:
-        labels: Class of each row, shape ``(n,)``, any integers.
-        n_bootstrap: Number of replicates B, at least 1.
-        seed: Seed of the draws, at least 0.
-
-    Returns:
-        Weights, shape ``(n_bootstrap, n)``, at least 0; they sum to the class count within every class.
-
-    Raises:
-        ValueError: If ``labels`` is not one-dimensional or empty, or ``n_bootstrap`` is below 1.
-
-    Reference:
-        Rao and Wu, "Resampling inference with complex survey data", JASA 83 (1988), section 2, with
-        m - 1 draws per stratum.
-
-    Example:
-        >>> bootstrap_weights([0, 0, 1], n_bootstrap=2, seed=0).sum(axis=1)
-        array([3., 3.])
-    """
-    classes, sizes = numbered(labels)
-    return _draw_counts(classes, n_bootstrap, seed) * scale(sizes)[classes]
-
-
-@dataclass(frozen=True, eq=False)
-class Resampler:
-    """Bootstrap replicates of any number of scores of one task, from their influences.
 
     Above ``max_units`` rows, rows are grouped at random within their class and the groups are drawn, which
     leaves the expected variance as it is. Memory is one byte for each replicate and group, so 20 MB for
@@ -65,8 +36,9 @@ class Resampler:
         ValueError: If ``labels`` is not one-dimensional or empty, or ``n_bootstrap`` is below 1.
 
     Reference:
-        Efron, "The Jackknife, the Bootstrap and Other Resampling Plans" (1982), chapter 6 (the
-        infinitesimal jackknife); weights as in ``bootstrap_weights``.
+        Rao and Wu, "Resampling inference with complex survey data", JASA 83 (1988), section 2, with
+        m - 1 draws per stratum; Efron, "The Jackknife, the Bootstrap and Other Resampling Plans" (1982),
+        chapter 6 (the infinitesimal jackknife).
 
     Example:
         >>> resampler = Resampler([0, 0, 0, 1, 1, 1], n_bootstrap=2000, seed=0)
@@ -77,20 +49,12 @@ class Resampler:
         True
     """
 
-    labels: ArrayLike
-    n_bootstrap: int = 1000
-    seed: int = 0
-    max_units: int = MAX_UNITS
-    _unit_of_row: NDArray[np.intp] = field(init=False, repr=False)  # (n,)
-    _class_of_unit: NDArray[np.intp] = field(init=False, repr=False)  # (n_units,)
-    _counts: NDArray[np.uint8] = field(init=False, repr=False)  # (B, n_units)
-
-    def __post_init__(self) -> None:
-        classes, sizes = numbered(self.labels)
-        unit_of_row, class_of_unit = _units(classes, sizes, self.max_units, self.seed)
-        object.__setattr__(self, "_unit_of_row", unit_of_row)
-        object.__setattr__(self, "_class_of_unit", class_of_unit)
-        object.__setattr__(self, "_counts", _draw_counts(class_of_unit, self.n_bootstrap, self.seed))
+    def __init__(
+        self, labels: ArrayLike, n_bootstrap: int = 1000, seed: int = 0, *, max_units: int = _MAX_UNITS
+    ) -> None:
+        classes, sizes = numbered(labels)
+        self._unit_of_row, self._class_of_unit = _units(classes, sizes, max_units, seed)  # (n,), (n_units,)
+        self._counts = _draw_counts(self._class_of_unit, n_bootstrap, seed)  # (B, n_units)
 
     def replicates(self, score: float, influence: ArrayLike) -> NDArray[np.float64]:
         """Return the score's bootstrap replicates, score + mean((w - 1) * influence).
@@ -115,7 +79,7 @@ class Resampler:
             raise ValueError(f"`influence` must be finite, got {(~np.isfinite(rows)).sum()} values that are not.")
         step = max(1, _CHUNK // self._counts.shape[1])
         effect = self._effect_of_units(rows) / n
-        shifts = [self._counts[i : i + step].astype(np.float64) @ effect for i in range(0, self.n_bootstrap, step)]
+        shifts = [self._counts[i : i + step].astype(np.float64) @ effect for i in range(0, len(self._counts), step)]
         return score + np.concatenate(shifts)
 
     def _effect_of_units(self, influence: NDArray[np.float64]) -> NDArray[np.float64]:

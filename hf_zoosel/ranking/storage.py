@@ -48,7 +48,7 @@ def save(ranking: Ranking, path: Path) -> Path:
     """Write to a temporary file beside the target, then put it in place."""
     text = json.dumps(to_dict(ranking), indent=1, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text + "\n")

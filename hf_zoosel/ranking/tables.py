@@ -1,4 +1,7 @@
-"""A ranking as text, rich renderable, Markdown, HTML and data frame: one content, five dresses."""
+"""A ranking as text, rich renderable, Markdown, HTML and data frame: one content, five dresses.
+
+``Ranking`` imports this file, and with it rich, when it is shown.
+"""
 
 import html
 import io
@@ -9,25 +12,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.box import Box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from hf_zoosel.ranking.content import Column, content_of
 from hf_zoosel.ranking.record import Ranking
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console, ConsoleOptions, RenderableType
-    from rich.table import Table
 
-TEXT_WIDTH = 200  # columns of plain text where there is no terminal
+_TEXT_WIDTH = 200  # columns of plain text where there is no terminal
 _NAME_WIDTH, _NARROW_NAME_WIDTH = 60, 32
 _GAP = 2  # characters between columns
 
 
 def to_text(ranking: Ranking) -> str:
     """Return plain text as wide as the terminal, or up to 200 columns where there is none."""
-    from rich.console import Console
-
     in_terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if in_terminal else TEXT_WIDTH
+    width = shutil.get_terminal_size().columns if in_terminal else _TEXT_WIDTH
     file = io.StringIO()
     console = Console(
         file=file, width=width, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
@@ -36,12 +41,8 @@ def to_text(ranking: Ranking) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
-def to_rich(ranking: Ranking) -> "RenderableType":
+def to_rich(ranking: Ranking) -> RenderableType:
     """Return a renderable that fits itself to the console and never cuts anything off."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
     content = content_of(ranking)
     parts: list[RenderableType] = [Text(content.title, style="bold"), _Stacked(content.columns)]
     if content.legend:
@@ -62,9 +63,7 @@ class _Stacked:
 
     columns: list[Column]
 
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> Iterator["RenderableType"]:
-        from rich.cells import cell_len
-
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         widths = [max(map(cell_len, (column.name, *column.cells))) for column in self.columns]
         names = min(widths[1], _NAME_WIDTH)
         if sum(widths) - widths[1] + names + _GAP * len(widths) > options.max_width:
@@ -73,11 +72,7 @@ class _Stacked:
             yield ""
             yield self._table([*self.columns[:2], *(self.columns[2 + i] for i in block)], names)
 
-    def _table(self, columns: list[Column], names: int) -> "Table":
-        from rich.box import Box
-        from rich.table import Table
-        from rich.text import Text
-
+    def _table(self, columns: list[Column], names: int) -> Table:
         blank = "    \n"  # a rule below the header only, in characters that every log file has
         box = Box(blank * 2 + " -- \n" + blank * 5, ascii=True)
         table = Table(box=box, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -159,7 +154,7 @@ def to_pandas(ranking: Ranking) -> "pd.DataFrame":
     types = dict.fromkeys(list(columns)[2:], "float64") | {"seconds": "float64", "rank": "Int64"}
     for field in ("n_parameters", "n_features", "n_samples"):
         columns[field], types[field] = [getattr(c, field) for c in ranking], "Int64"
-    for field in ("seconds", "revision", "error"):
+    for field in ("seconds", "source", "revision", "error"):
         columns[field] = [getattr(c, field) for c in ranking]
     columns["skipped"] = ["; ".join(f"{m}: {why}" for m, why in c.skipped.items()) or None for c in ranking]
     return pd.DataFrame(columns).astype(types)

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_zoosel.tasks.quiet import pillow_warnings_ignored
-
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -45,7 +43,7 @@ def decode_file(data: bytes, mode: str | None = None) -> "Image.Image":
     if not data:
         raise ImageError("zero bytes")
     try:
-        with pillow_warnings_ignored(), Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data)) as image:
             _refuse_bomb(image.size)
             return to_rgb(image, mode)
     except ImageError:

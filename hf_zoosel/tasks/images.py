@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_zoosel.tasks.decoding import ImageError, Pixels, decode_array, decode_file, to_rgb
-from hf_zoosel.tasks.quiet import pillow_warnings_ignored
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -102,8 +101,7 @@ def _read(path: str) -> bytes:
 
 def _pixels_of(image: "Image.Image") -> Pixels:
     try:
-        with pillow_warnings_ignored():
-            return np.asarray(to_rgb(image))
+        return np.asarray(to_rgb(image))
     except Exception as error:  # opened lazily from a damaged file
         raise ImageError(f"Pillow image that does not load: {error}") from error
 

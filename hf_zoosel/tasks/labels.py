@@ -60,15 +60,13 @@ def read_codes(dataset: "Dataset", columns: "Columns") -> tuple[np.ndarray, list
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    column = dataset.data.column(columns.label)
+    column = dataset.with_format("arrow").select_columns([columns.label])[:].column(0)
     if pa.types.is_null(column.type):
         return np.full(len(dataset), MISSING), []
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     values = pc.unique(column).drop_null()
     codes = pc.fill_null(pc.index_in(column, value_set=values), MISSING).to_numpy().astype(np.int64)
-    if dataset._indices is not None:  # set by select, filter, shuffle; the public way takes 4 us a row
-        codes = codes[dataset._indices.column(0).to_numpy()]
     listed = values.to_pylist()
     if columns.class_names is not None and MISSING in listed:
         codes[codes == listed.index(MISSING)] = MISSING

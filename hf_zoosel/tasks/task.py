@@ -5,9 +5,9 @@ from operator import index
 
 import numpy as np
 
-from hf_zoosel.tasks.drawing import Request, Sample, draw_from_dataset, draw_from_stream
 from hf_zoosel.tasks.labels import number_classes
 from hf_zoosel.tasks.opening import DatasetLike, open_split
+from hf_zoosel.tasks.sampling import Request, Sample, draw_from_dataset, draw_from_stream
 from hf_zoosel.tasks.storage import Images
 
 _LISTED = 5  # names written out in a note

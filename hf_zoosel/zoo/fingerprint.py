@@ -22,7 +22,7 @@ def fingerprint(thing: Any) -> str | None:
         >>> fingerprint([1, 2]) == fingerprint([1, 2]), fingerprint([1, 2]) == fingerprint([1, 3])
         (True, False)
     """
-    from datasets.fingerprint import dumps  # dill, with sets in a stable order and line numbers left out
+    from datasets.fingerprint import dumps  # behind the public Hasher.hash; the pickle names modules
 
     try:
         pickled = dumps(thing)

@@ -19,8 +19,7 @@ def from_folder(folder: Path, name: str) -> Candidate:
     """
     if not (folder / "config.json").is_file():
         raise CandidateError(f"{folder} holds no config.json, so it is no timm or transformers checkpoint.")
-    weights = [folder / n for n in weight_files([p.name for p in folder.iterdir()], str(folder))]
-    revision = content_digest([folder / "config.json", *weights])
+    revision = content_digest([folder / "config.json", *weight_files(folder)])
     return describe_folder(folder, name, revision, fetch=lambda: None)
 
 

@@ -1,14 +1,11 @@
 """Hub repositories as folders: configuration first, weights when they are needed, always one pinned commit."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from hf_zoosel.zoo.errors import CandidateError
-from hf_zoosel.zoo.weights import INDEX, shards_of, weight_files
+from hf_zoosel.zoo.errors import CandidateError, one_line
+from hf_zoosel.zoo.weights import INDEX, main_file, shards_of
 
-T = TypeVar("T")
 _TIMEOUT = 10.0  # seconds
 _SMALL_FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -67,7 +64,7 @@ def pin(repo_id: str, revision: str | None = None) -> Pinned:
     names = [sibling.rfilename for sibling in siblings]
     if "config.json" not in names:
         raise CandidateError(f"{repo_id} has no config.json, so it is no timm or transformers checkpoint.")
-    weights = weight_files(names, repo_id)[0]
+    weights = main_file(names, repo_id)
     config = _download(repo_id, "config.json", revision)  # by branch, so that the cache knows it offline
     for name in _SMALL_FILES:
         if name in names:
@@ -94,16 +91,9 @@ def _from_cache(repo_id: str, revision: str | None, cause: Exception) -> Pinned:
 def _download(repo_id: str, name: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
-    return Path(_explained(repo_id, lambda: hf_hub_download(repo_id, name, revision=revision)))
-
-
-def _explained(repo_id: str, call: Callable[[], T]) -> T:
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import httpx
-
     try:
-        return call()
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError, httpx.HTTPError) as error:
+        return Path(hf_hub_download(repo_id, name, revision=revision))
+    except Exception as error:  # of the Hub, of whatever HTTP client it uses, of the file system
         raise CandidateError(_reason(repo_id, error)) from None
 
 
@@ -122,8 +112,7 @@ def _reason(repo_id: str, error: Exception) -> str:
     if isinstance(error, errors.OfflineModeIsEnabled):
         return f"{repo_id} is not in the local cache and HF_HUB_OFFLINE is set. Unset it, or download it first."
     cause = error.__cause__ or error  # the client wraps what really happened in advice of its own
-    line = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
     return (
-        f"{repo_id} is not in the local cache and cannot be fetched from the Hub ({line}). "
+        f"{repo_id} is not in the local cache and cannot be fetched from the Hub ({one_line(cause, 200)}). "
         "Check the network and HF_ENDPOINT."
     )

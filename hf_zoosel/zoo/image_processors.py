@@ -21,8 +21,7 @@ def processor_of(folder: Path, config: Any) -> tuple[Any, bool]:
     Raises:
         CandidateError: If there is neither.
     """
-    from transformers import AutoImageProcessor
-    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
+    from transformers import IMAGE_PROCESSOR_MAPPING, AutoImageProcessor
 
     if any((folder / name).is_file() for name in _FILES):
         return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True), True

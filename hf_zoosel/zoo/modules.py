@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_zoosel.zoo import timm_models
 from hf_zoosel.zoo.candidate import Candidate
-from hf_zoosel.zoo.errors import CandidateError
+from hf_zoosel.zoo.errors import CandidateError, one_line
 from hf_zoosel.zoo.fingerprint import fingerprint
 from hf_zoosel.zoo.network import Network
 from hf_zoosel.zoo.preprocess import Preprocess, from_callable, from_image_processor, from_timm
@@ -40,7 +40,6 @@ def from_module(module: nn.Module, transform: Any, name: str) -> Candidate:
             f"{type(module).__name__} does not say how images are prepared for it. "
             "Pass it with its transform: (module, transform)."
         )
-
     if transform is not None and not callable(transform):
         raise CandidateError(f"its transform must be callable, got {type(transform).__name__}.")
 
@@ -73,7 +72,7 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     """The network inside torch.compile, DataParallel or DistributedDataParallel."""
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return _unwrapped(module.module)
-    return getattr(module, "_orig_mod", module)
+    return getattr(module, "_orig_mod", module)  # torch.compile's; there is no public way back
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -81,7 +80,7 @@ def _copied(module: nn.Module) -> nn.Module:
         return deepcopy(module).cpu().float()
     except Exception as error:  # whatever a person's module keeps in its attributes
         raise CandidateError(
-            f"it cannot be copied ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            f"it cannot be copied ({type(error).__name__}: {one_line(error)}). "
             "Detach the tensors and drop the handles it keeps as attributes."
         ) from None
 

@@ -57,7 +57,7 @@ class Preprocess:
         """
         if pixels.dtype != torch.uint8:
             return pixels
-        mean, std = torch.tensor([self.mean, self.std], device=pixels.device).view(2, 1, -1, 1, 1)
+        mean, std = torch.tensor([self.mean, self.std], dtype=torch.float32, device=pixels.device).view(2, 1, -1, 1, 1)
         return torch.mul(pixels.permute(0, 3, 1, 2), 1 / (255 * std)).sub_(mean / std)  # (x / 255 - mean) / std
 
 

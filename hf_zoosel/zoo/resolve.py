@@ -29,6 +29,10 @@ def name_models(models: Sequence[Spec] | Mapping[str, Spec] | Spec | None) -> di
     Raises:
         ValueError: If there are none, two have one name, or a name is empty.
         TypeError: If one is of no kind that can be ranked.
+
+    Example:
+        >>> list(name_models(["timm/resnet50.a1_in1k", nn.Linear(3, 2), nn.Linear(3, 2)]))
+        ['timm/resnet50.a1_in1k', 'Linear', 'Linear-2']
     """
     if models is None:
         models = embedded_models()

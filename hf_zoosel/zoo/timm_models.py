@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hf_zoosel.zoo.candidate import Candidate
-from hf_zoosel.zoo.errors import CandidateError
+from hf_zoosel.zoo.errors import CandidateError, one_line
 from hf_zoosel.zoo.network import Network, Output, one_vector_each
 from hf_zoosel.zoo.preprocess import from_timm
 from hf_zoosel.zoo.weights import INDEX, weight_files
@@ -43,11 +43,9 @@ def from_config(
         try:
             return watch(_from_wrapper(folder, config) if wrapped else _native(folder))
         except (RuntimeError, KeyError) as error:  # load_state_dict lists missing, unexpected and mismatched tensors
-            raise CandidateError(f"weights do not fit {architecture}: {_first_lines(error)}") from None
+            raise CandidateError(f"weights do not fit {architecture}: {one_line(error)}") from None
         except (TypeError, ValueError, AttributeError) as error:
-            raise CandidateError(
-                f"timm cannot build {architecture} from its config.json: {_first_lines(error)}"
-            ) from None
+            raise CandidateError(f"timm cannot build {architecture} from its config.json: {one_line(error)}") from None
 
     identity = json.dumps(["timm", architecture, config.get("model_args"), config.get("global_pool")], sort_keys=True)
     return Candidate(name, revision, identity, preprocess, load)
@@ -77,8 +75,7 @@ def _from_wrapper(folder: Path, config: dict[str, Any]) -> nn.Module:
     import timm
     from safetensors.torch import load_file
 
-    names = [path.name for path in folder.iterdir()]
-    files = [folder / name for name in weight_files(names, str(folder)) if name != INDEX]
+    files = [file for file in weight_files(folder) if file.name != INDEX]
     tensors = {key.removeprefix("timm_model."): tensor for file in files for key, tensor in load_file(file).items()}
     headless = "TimmWrapperModel" in (config.get("architectures") or [])
     arguments = dict(config.get("model_args") or {}) | {"num_classes": 0 if headless else config.get("num_classes")}
@@ -157,8 +154,3 @@ def _timm_split(module: Any, pixels: Tensor) -> Output:
     maps = module.forward_features(pixels)
     features = module.forward_head(maps, pre_logits=True)
     return Output(one_vector_each(features), module.forward_head(maps))
-
-
-def _first_lines(error: Exception, limit: int = 300) -> str:
-    text = " ".join(line.strip() for line in str(error).splitlines())
-    return text if len(text) <= limit else text[: limit - 3] + "..."

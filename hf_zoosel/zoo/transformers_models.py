@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_zoosel.zoo.candidate import Candidate
-from hf_zoosel.zoo.errors import CandidateError
+from hf_zoosel.zoo.errors import CandidateError, one_line
 from hf_zoosel.zoo.image_processors import processor_of
 from hf_zoosel.zoo.network import Network, one_vector_each
 from hf_zoosel.zoo.preprocess import from_image_processor
@@ -54,7 +54,7 @@ def from_config(
     except CandidateError:
         raise
     except Exception as error:  # configurations are checked by each model type in its own way
-        raise CandidateError(f"transformers cannot use its configuration: {_one_line(error)}") from None
+        raise CandidateError(f"transformers cannot use its configuration: {one_line(error)}") from None
     note = f"{name} has no preprocessor_config.json: {type(processor).__name__}'s defaults are used."
 
     def load() -> Network:
@@ -67,12 +67,17 @@ def from_config(
 
 def _auto_class(config: Any) -> Any:
     """The image classifier of a model type, or its bare model if that takes images and nothing else."""
-    from transformers import AutoModel, AutoModelForImageClassification
+    from transformers import (
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+        MODEL_MAPPING,
+        AutoModel,
+        AutoModelForImageClassification,
+    )
 
-    if type(config) in AutoModelForImageClassification._model_mapping:
+    if type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         return AutoModelForImageClassification
-    if type(config) in AutoModel._model_mapping:
-        classes: Any = AutoModel._model_mapping[type(config)]
+    if type(config) in MODEL_MAPPING:
+        classes: Any = MODEL_MAPPING[type(config)]
         model_class = classes[0] if isinstance(classes, tuple) else classes
         if model_class.main_input_name == "pixel_values":
             return AutoModel
@@ -97,7 +102,7 @@ def _load(folder: Path, config: Any, auto: Any) -> Network:
                 output_loading_info=True,
             )
     except (RuntimeError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
-        raise CandidateError(f"transformers cannot load {config.model_type}: {_one_line(error)}") from None
+        raise CandidateError(f"transformers cannot load {config.model_type}: {one_line(error)}") from None
     trained_head = "ForImageClassification" in (config.architectures or [""])[0]
     untrained = set() if trained_head else _head_of(module, config)
     faults = _faults(module, report, untrained)
@@ -158,11 +163,6 @@ def _hidden(module: Any, pixels: Tensor) -> Any:
     return module(pixel_values=pixels, noise=order.expand(len(pixels), -1))
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:297]}..."
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' load report and progress bar: what matters of them becomes an error or a note."""
@@ -170,7 +170,7 @@ def _quiet() -> Iterator[None]:
 
     level, bars = logging.get_verbosity(), logging._tqdm_active
     logging.set_verbosity_error()
-    logging._tqdm_active = False  # disable_progress_bar() would switch the Hub's bars too
+    logging._tqdm_active = False  # private, but disable_progress_bar() would switch the Hub's bars too
     try:
         yield
     finally:

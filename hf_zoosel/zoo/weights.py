@@ -2,32 +2,30 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from hf_zoosel.zoo.errors import CandidateError
 
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pth.tar")
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pth.tar")
 INDEX = "model.safetensors.index.json"
 
 
-def weight_files(names: list[str], where: str) -> list[str]:
-    """The safetensors files a checkpoint loads from, out of the names of its files.
+def main_file(names: Collection[str], where: str) -> str:
+    """The safetensors file a checkpoint loads from: ``model.safetensors``, or the index of its shards.
 
     Args:
         names: File names in the folder or repository.
         where: What to call it in an error.
 
-    Returns:
-        ``["model.safetensors"]``, or the index and every shard.
-
     Raises:
         CandidateError: If there are none, naming pickled weights where those are what there is.
     """
     if "model.safetensors" in names:
-        return ["model.safetensors"]
+        return "model.safetensors"
     if INDEX in names:
-        return [INDEX, *(n for n in names if n.startswith("model-") and n.endswith(".safetensors"))]
-    pickled = sorted(n for n in names if n.endswith(PICKLED))
+        return INDEX
+    pickled = sorted(n for n in names if n.endswith(_PICKLED))
     if pickled:
         raise CandidateError(
             f"{where} holds only pickled weights ({', '.join(pickled[:3])}), which can run code when they are opened. "
@@ -36,35 +34,45 @@ def weight_files(names: list[str], where: str) -> list[str]:
     raise CandidateError(f"{where} holds no model.safetensors (its files: {', '.join(sorted(names)[:8]) or 'none'}).")
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Every file the weights of a checkpoint lie in: ``model.safetensors``, or the index and the shards it names.
+
+    Raises:
+        CandidateError: If there are none, or a shard is not there.
+    """
+    names = {path.name for path in folder.iterdir()}
+    main = main_file(names, str(folder))
+    shards = shards_of(folder / INDEX) if main == INDEX else []
+    missing = [shard for shard in shards if shard not in names]
+    if missing:
+        raise CandidateError(f"{', '.join(missing[:3])} named in {INDEX} is not there. Download or save it again.")
+    return [folder / main, *(folder / shard for shard in shards)]
+
+
 def check_weights(folder: Path) -> None:
     """Refuse a checkpoint with an unsound file or a missing shard.
 
     Raises:
-        CandidateError: If a file is truncated, empty or no safetensors file, or one that the index names
-            is not there.
+        CandidateError: If a file is truncated, empty or no safetensors file, or not there.
     """
-    names = [path.name for path in folder.iterdir()]
-    files = weight_files(names, str(folder))
-    if files[0] == INDEX:
-        missing = sorted(set(shards_of(folder / INDEX)).difference(names))
-        if missing:
-            raise CandidateError(f"{', '.join(missing[:3])} named in {INDEX} is not there. Download or save it again.")
-    for name in files:
-        if name != INDEX:
-            _check_safetensors(folder / name)
+    for file in weight_files(folder):
+        if file.name != INDEX:
+            _check_safetensors(file)
 
 
 def shards_of(index: Path) -> list[str]:
-    """The shards an index names.
+    """The shards an index names, sorted.
 
     Raises:
-        CandidateError: If it is damaged.
+        CandidateError: If it is damaged, or names a file of another folder.
     """
     try:
         shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CandidateError(f"{index.name} is damaged ({type(error).__name__}: {error}).") from None
-    return [shard for shard in shards if isinstance(shard, str) and "/" not in shard]
+    if not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
+        raise CandidateError(f"{index.name} must name files beside it, got {shards[:3]}.")
+    return shards
 
 
 def _check_safetensors(path: Path) -> None:

@@ -1,4 +1,9 @@
+import dataclasses
+import shutil
+import sys
 import threading
+import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -8,12 +13,22 @@ from timm.data import create_transform, resolve_data_config
 from torch import nn
 
 from hf_zoosel.features import Runtime, Team, extract, open_store
+from hf_zoosel.features.pixels import PixelBlock
 from hf_zoosel.features.store import FeatureStore
 from hf_zoosel.tasks import load_task
 from hf_zoosel.zoo import CandidateError, resolve
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 ALONE = Team(0, 1, torch.device("cpu"))
+
+
+class _Elsewhere:
+    """Stands for an accelerator's device, so that decoding and loading run ahead of the forward passes."""
+
+    type = "elsewhere"
+
+
+ON_DEVICE = Runtime(_Elsewhere(), torch.float32)
 
 
 def run(candidates, task, folder, runtime=CPU):
@@ -170,6 +185,22 @@ def test_the_batch_halves_when_memory_runs_out(task, tmp_path):
     assert max(net.seen) <= 3
 
 
+def test_a_batch_that_is_run_again_in_halves_gives_the_same_features(task, tmp_path):
+    class Spoiling(Counting):
+        def forward(self, pixels):
+            if len(pixels) > 3:
+                pixels.zero_()  # before it runs out of memory
+            return super().forward(pixels)
+
+        def __deepcopy__(self, memo):
+            return self
+
+    plain, short = Counting(), Spoiling(fail_above=3)
+    short.load_state_dict(plain.state_dict())
+    outcomes = run([resolve((plain, to_tensor), "plain"), resolve((short, to_tensor), "short")], task, tmp_path)
+    assert torch.equal(outcomes["plain"].features, outcomes["short"].features)
+
+
 def test_a_network_that_does_not_fit_at_all_says_so(task, tmp_path):
     outcome = run([resolve((Counting(fail_above=0), to_tensor), "net")], task, tmp_path)["net"]
     assert isinstance(outcome, CandidateError)
@@ -212,6 +243,190 @@ def test_images_that_come_out_in_several_shapes_are_refused(pictures, tmp_path):
     task = load_task(pictures(bad={3: photo(3, size=20)}))
     outcome = run([resolve((Counting(), to_tensor), "net")], task, tmp_path)["net"]
     assert "alike" in str(outcome)
+
+
+class Overwriting(Counting):
+    """A network that changes its input in place."""
+
+    def forward(self, pixels):
+        return super().forward(pixels.mul_(0))
+
+
+class Returning(nn.Module):
+    """A network that returns what a function makes of the pixels."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, pixels):
+        return self.function(pixels)
+
+
+def test_a_network_that_changes_its_input_changes_it_for_no_other(task, tmp_path):
+    net = Counting()
+    alone = run([resolve((net, to_tensor), "net")], task, tmp_path / "alone")["net"]
+    pair = [resolve((Overwriting(), to_tensor), "overwriting"), resolve((net, to_tensor), "net")]
+    assert torch.equal(run(pair, task, tmp_path / "pair")["net"].features, alone.features)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda pixels: pixels.mean(dim=(0, 2, 3))[None],
+        lambda pixels: torch.fft.fft(pixels.mean(dim=(2, 3))),
+        lambda pixels: pixels.mean(dim=(2, 3))[:, :0],
+    ],
+)
+def test_an_output_that_is_not_one_real_vector_an_image_is_the_candidates_fault(task, tmp_path, function):
+    bad = resolve((Returning(function), to_tensor), "bad")
+    outcomes = run([bad, resolve((Counting(), to_tensor), "good")], task, tmp_path)
+    assert "one real vector an image" in str(outcomes["bad"])
+    assert len(outcomes["good"].rows) == 12
+
+
+def test_features_that_change_width_between_batches_are_the_candidates_fault(task, tmp_path):
+    def by_batch(pixels):
+        return pixels.mean(dim=(2, 3)).repeat(1, len(pixels))
+
+    bad = resolve((Returning(by_batch), to_tensor), "bad")
+    outcome = run([bad], task, tmp_path, Runtime(CPU.device, CPU.dtype, batch_size=7))["bad"]
+    assert "alike in number for all images, got 21 and 15" in str(outcome)
+
+
+def test_features_do_not_keep_the_activations_they_were_cut_from(task, tmp_path):
+    from hf_zoosel.features.forward import run_network
+
+    candidate = resolve((Returning(lambda pixels: pixels.flatten(2)[:, :, 0]), to_tensor), "class token")
+    rows = range(len(task))
+    with closing(PixelBlock(task.images, {candidate.preprocess.key: (candidate.preprocess, rows)})) as block:
+        one = Runtime(CPU.device, CPU.dtype, batch_size=len(task))
+        done = run_network(candidate.load(), candidate.preprocess, block, rows, runtime=one, seen=lambda n: None)
+    assert done.features.untyped_storage().nbytes() == done.features.nbytes
+
+
+def test_a_transform_that_leaves_by_sys_exit_is_heard_and_gives_no_features(task, tmp_path):
+    def leaving(image):
+        raise SystemExit("out")
+
+    with pytest.raises(SystemExit, match="out"):
+        run([resolve((Counting(), leaving), "net")], task, tmp_path)
+
+
+class Failing:
+    """The images of a task up to some position; reading beyond it raises."""
+
+    def __init__(self, images, last):
+        self.images, self.last, self.n_read = images, last, 0
+
+    def __len__(self):
+        return len(self.images)
+
+    def encoded(self, positions):
+        if max(positions) > self.last:
+            raise OSError("the network drive is gone")
+        self.n_read += len(positions)
+        return self.images.encoded(positions)
+
+
+def block_of(images, rows, transform=to_tensor):
+    preprocess = resolve((Counting(), transform), "net").preprocess
+    return preprocess.key, PixelBlock(images, {preprocess.key: (preprocess, rows)}, workers=2)
+
+
+def test_a_data_set_that_fails_half_way_raises_and_does_not_hang(pictures):
+    images = Failing(load_task(pictures(80), max_per_class=None).images, last=50)
+    key, block = block_of(images, range(80))
+    with closing(block):
+        assert block.batch(key, range(4))[0] == [0, 1, 2, 3]
+        with pytest.raises(OSError, match="drive is gone"):
+            block.wait()
+
+
+def test_no_more_than_128_encoded_images_are_held_and_closing_does_not_wait_for_the_rest(pictures):
+    go = threading.Event()
+
+    def waiting(image):
+        go.wait(30)
+        return to_tensor(image)
+
+    images = Failing(load_task(pictures(300), max_per_class=None).images, last=300)
+    _, block = block_of(images, range(300), waiting)
+    deadline = time.monotonic() + 20
+    while images.n_read < 128 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)  # were it to read further, it would have by now
+    assert images.n_read == 128
+    threading.Timer(0.1, go.set).start()
+    block.close()
+    assert images.n_read == 128
+
+
+def test_an_image_that_fails_in_an_unforeseen_way_has_no_pixels(task):
+    class Greedy:
+        digest = b"0" * 16
+
+        def decode(self):
+            raise MemoryError("40 gigapixels")
+
+    class OneGreedy(Failing):
+        def encoded(self, positions):
+            images = super().encoded(positions)
+            return [Greedy() if row == 3 else image for row, image in zip(positions, images, strict=True)]
+
+    key, block = block_of(OneGreedy(task.images, 99), range(12))
+    with closing(block):
+        assert 3 not in block.batch(key, range(12))[0]
+        assert block.unreadable == {3: "MemoryError: 40 gigapixels"}
+
+
+def test_a_consumer_that_stops_early_leaves_no_thread_behind(task, candidate, tmp_path):
+    before = set(threading.enumerate())
+    outcomes = extract(
+        [candidate("a"), candidate("b", seed=1)],
+        task,
+        store=FeatureStore(tmp_path),
+        runtime=ON_DEVICE,
+        team=ALONE,
+        progress=False,
+    )
+    next(outcomes)
+    outcomes.close()
+    assert {t for t in set(threading.enumerate()) - before if t.name.startswith("hf-zoosel")} == set()
+
+
+def test_networks_that_load_ahead_of_their_turn_give_the_same_features(task, candidate, tmp_path, monkeypatch):
+    nets = [candidate(f"net{seed}", seed) for seed in range(3)]
+    bad = dataclasses.replace(nets[1], revision="bad", load=lambda: 1 / 0).named("bad")
+    plain = run([nets[0], bad, *nets[1:]], task, tmp_path / "plain")
+
+    def on_cpu(job, load, block, rows, **options):
+        job.runtime = dataclasses.replace(job.runtime, device=CPU.device)
+        return run_one(job, load, block, rows, **options)
+
+    module = sys.modules[extract.__module__]
+    run_one = module._run
+    monkeypatch.setattr(module, "_run", on_cpu)
+    ahead = run([nets[0], bad, *nets[1:]], task, tmp_path / "ahead", ON_DEVICE)
+    assert "ZeroDivisionError" in str(ahead["bad"])
+    for net in nets:
+        torch.testing.assert_close(ahead[net.name].features, plain[net.name].features, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_that_vanish_from_the_cache_meanwhile_are_never_left_out_silently(task, tmp_path):
+    first = resolve((Counting(), to_tensor), "net")
+    run([first], task, tmp_path)
+    outcomes = extract(
+        [resolve((Returning(lambda pixels: pixels[:, :, 0, 0]), to_tensor), "other"), first],
+        task,
+        store=FeatureStore(tmp_path),
+        runtime=CPU,
+        team=ALONE,
+        progress=False,
+    )
+    next(outcomes)
+    shutil.rmtree(tmp_path)
+    assert "vanished from the cache" in str(next(outcomes)[1])
 
 
 def test_building_networks_leaves_the_callers_random_state_alone(task, candidate, tmp_path):

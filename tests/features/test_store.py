@@ -54,6 +54,22 @@ def test_a_damaged_file_is_removed_and_said(entry, caplog):
         entry.append(some_rows([1, 2, 3]))
 
 
+def test_a_damaged_file_that_cannot_be_removed_is_no_reason_to_stop(entry, caplog):
+    (entry.folder / "a folder.safetensors").mkdir(parents=True)
+    assert entry.read(keys(1)) == []
+    assert "damaged" in caplog.text
+
+
+def test_rows_of_another_candidate_are_not_taken_for_ones_own(candidate, entry, tmp_path, caplog):
+    other = FeatureStore(tmp_path).entry(candidate(seed=1), "float32")
+    other.append(some_rows([1, 2]))
+    entry.folder.mkdir(parents=True)
+    (path,) = other.folder.glob("*.safetensors")
+    path.rename(entry.folder / path.name)
+    assert entry.read(keys(1)) == []
+    assert "another candidate" in caplog.text
+
+
 def test_a_kill_while_writing_leaves_no_half_file_in_sight(entry, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt

@@ -36,7 +36,7 @@ def test_returns_one_finite_float_the_same_each_time(metric, n, d):
     assert metric.fn(rows_for(metric, features), labels) == score
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(shape=st.sampled_from(SHAPES), random=st.randoms(use_true_random=False), half=st.booleans())
 def test_ignores_sample_order_and_class_names(metric, shape, random, half):
     features, labels = problem(*shape, signal=0.3)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from hf_zoosel.metrics import knn
 from hf_zoosel.metrics.knn import knn_influence
@@ -33,14 +33,12 @@ def problems(draw):
     return features, labels
 
 
-@settings(deadline=None)
 @given(problems(), st.sampled_from(["euclidean", "cosine"]))
 def test_equals_comparing_all_pairs(problem, distance):
     expected = knn_by_comparing_all_pairs(*problem, distance)
     assert knn(*problem, distance=distance) == pytest.approx(expected, rel=1e-12)
 
 
-@settings(deadline=None)
 @given(problems(), st.randoms(use_true_random=False))
 def test_ties_are_shared_so_order_never_matters(problem, random):
     features, labels = problem

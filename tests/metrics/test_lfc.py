@@ -29,13 +29,11 @@ def problems(draw):
     return features, labels
 
 
-@settings(deadline=None)
 @given(problems())
 def test_equals_the_formula_of_the_paper(problem):
     assert lfc(*problem) == pytest.approx(lfc_by_the_paper(*problem), rel=1e-10, abs=1e-12)
 
 
-@settings(deadline=None)
 @given(problems())
 def test_lies_between_minus_one_and_one(problem):
     features, labels = problem
@@ -51,7 +49,6 @@ def test_is_one_where_the_kernel_is_the_label_kernel(scale):
     assert lfc(scale * sign, sign.flatten().long()) == pytest.approx(1, rel=1e-15)
 
 
-@settings(deadline=None)
 @given(problems(), st.sampled_from([1e-20, 1e-4, 1e4, 1e20]))
 def test_ignores_the_scale_of_the_features(problem, scale):
     features, labels = problem
@@ -78,7 +75,7 @@ def test_refuses_constant_features(shape, value):
         lfc(features, torch.arange(shape[0]) % 2)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(problems())
 def test_influence_is_the_derivative_in_the_weight_of_a_sample(problem):
     features, labels = problem

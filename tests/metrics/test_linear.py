@@ -48,13 +48,13 @@ def problems(draw):
     return features, labels
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(problems())
 def test_equals_refitting_without_each_sample(problem):
     assert linear(*problem) == pytest.approx(linear_by_refitting(*problem), rel=1e-12)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(problems(), st.sampled_from([1e-4, 1.0, 100.0]))
 def test_equals_refitting_at_a_fixed_strength(problem, strength):
     expected = linear_by_refitting(*problem, strengths=(strength,))
@@ -72,7 +72,7 @@ def test_equals_the_ridge_classifier_of_scikit_learn_at_a_fixed_strength(n, d):
     assert linear(features, labels, strengths=(0.1,)) == pytest.approx(peer.best_score_, rel=1e-12)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(problems(), st.sampled_from([1e-12, 1e-4, 1e4, 1e12]))
 def test_ignores_the_scale_of_the_features(problem, scale):
     features, labels = problem

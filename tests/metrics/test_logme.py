@@ -67,7 +67,7 @@ def problem(n, d, k, signal=0.4, seed=0):
     return classes[labels] + torch.randn(n, d, generator=generator, dtype=torch.float64), labels
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(6, 30), st.integers(1, 40), st.integers(2, 4), st.sampled_from([0.0, 0.4, 1.0]), st.integers(0, 999)
 )
@@ -116,7 +116,7 @@ def test_padding_with_noise_features_does_not_raise_it(n, d):
     assert scores == sorted(scores, reverse=True)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(5, 20), st.integers(1, 25), st.sampled_from([1e-20, 1e-4, 1e4, 1e20]), st.integers(0, 999))
 def test_ignores_the_scale_of_the_features(n, d, scale, seed):
     features, labels = problem(n, d, k=2, seed=seed)

@@ -1,14 +1,24 @@
+import json
 import subprocess
 import sys
 
-FORBIDDEN = {
-    "accelerate", "datasets", "huggingface_hub", "safetensors", "timm", "torch", "torchvision", "transformers",
-    "matplotlib", "pandas", "rich", "PIL",
-}  # fmt: skip
+ALWAYS = {"accelerate", "datasets", "huggingface_hub", "safetensors", "timm", "torch", "torchvision", "transformers"}
+UNTIL_SHOWN = {"matplotlib", "pandas", "rich"}
+CODE = """
+import importlib, json, pkgutil, sys
+import hf_zoosel.ranking as room
+def loaded(): return sorted({name.partition(".")[0] for name in sys.modules})
+alone = loaded()
+for module in pkgutil.iter_modules(room.__path__, room.__name__ + "."):
+    importlib.import_module(module.name)
+print(json.dumps([alone, loaded()]))
+"""
 
 
-def test_the_records_need_numpy_alone():
-    code = "import sys, hf_zoosel.ranking; print(*{name.partition('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "numpy" in loaded
-    assert FORBIDDEN & set(loaded) == set()
+def test_the_records_need_numpy_alone_and_no_file_needs_torch():
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    alone, all_files = map(set, json.loads(done.stdout))
+    assert "numpy" in alone
+    assert not alone & (ALWAYS | UNTIL_SHOWN)
+    assert {"matplotlib", "rich"} <= all_files
+    assert not all_files & ALWAYS

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from hf_zoosel.ranking import Resampler, bootstrap_weights, interval
+from hf_zoosel.ranking import Resampler, interval
 
 
 def variance_of_a_stratified_mean(x, labels):
@@ -21,26 +21,33 @@ def tasks(draw):
     return np.array(labels), rng.normal(size=len(labels)), draw(st.integers(0, 2**31))
 
 
+def weights_of(labels, n_bootstrap, seed):
+    """The weights a Resampler re-weights rows by, seen through an influence of one row at a time: (B, n)."""
+    resampler = Resampler(labels, n_bootstrap, seed)
+    return 1 + len(labels) * np.stack([resampler.replicates(0.0, row) for row in np.eye(len(labels))], axis=1)
+
+
 @given(tasks())
-def test_weights_are_nonnegative_and_keep_every_class_count(task):
+def test_weights_are_whole_draws_and_keep_every_class_count(task):
     labels, _, seed = task
-    weights = bootstrap_weights(labels, 20, seed=seed)
-    assert weights.shape == (20, len(labels))
-    assert weights.min() >= 0
+    weights = weights_of(labels, 20, seed)
+    sizes = np.array([np.sum(labels == label) for label in labels])
+    draws = weights * np.maximum(sizes - 1, 1) / sizes
+    assert draws == pytest.approx(np.round(draws).clip(0), abs=1e-9)
     for label in np.unique(labels):
         of_class = weights[:, labels == label]
         assert of_class.sum(axis=1) == pytest.approx(np.full(20, of_class.shape[1]))
 
 
 def test_a_class_of_one_row_keeps_its_weight():
-    weights = bootstrap_weights([7, 7, -1], 50, seed=0)
+    weights = weights_of([7, 7, -1], 50, seed=0)
     assert (weights[:, 2] == 1).all()
     assert set(np.unique(weights[:, :2])) == {0.0, 2.0}
 
 
 @pytest.mark.parametrize("m", [2, 3, 10])
 def test_weights_have_the_moments_of_one_draw_fewer(m):
-    weights = bootstrap_weights(np.zeros(m), 40_000, seed=3)
+    weights = weights_of(np.zeros(m), 40_000, seed=3)
     covariance = np.cov(weights, rowvar=False)
     assert np.diag(covariance) == pytest.approx(np.ones(m), abs=0.05)
     assert covariance[~np.eye(m, dtype=bool)] == pytest.approx(np.full(m * (m - 1), -1 / (m - 1)), abs=0.05)
@@ -49,7 +56,7 @@ def test_weights_have_the_moments_of_one_draw_fewer(m):
 @given(tasks())
 def test_replicates_are_the_score_plus_the_weighted_influence(task):
     labels, influence, seed = task
-    weights = bootstrap_weights(labels, 20, seed=seed)
+    weights = weights_of(labels, 20, seed)
     expected = 0.7 + np.mean((weights - 1) * influence, axis=1)
     assert Resampler(labels, 20, seed).replicates(0.7, influence) == pytest.approx(expected, abs=1e-12)
 
@@ -131,7 +138,7 @@ def test_bad_input_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match=r"`labels` must have shape \(n,\) with at least one row, got \(0,\)"):
         Resampler([], 10)
     with pytest.raises(ValueError, match="`n_bootstrap` must be at least 1, got 0"):
-        bootstrap_weights([0, 1], 0, seed=0)
+        Resampler([0, 1], 0)
     with pytest.raises(ValueError, match=r"`influence` must have shape \(2,\)"):
         Resampler([0, 0], 10).replicates(0.0, [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="`influence` must be finite, got 1 values that are not"):

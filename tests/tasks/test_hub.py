@@ -26,7 +26,7 @@ class HubOfRefusals(BaseHTTPRequestHandler):
     """Answers as the Hub does for a gated data set, and for one that does not exist."""
 
     def do_GET(self):
-        gated = "gated" in self.path
+        gated = "locked" in self.path
         self.send_response(403 if gated else 404)
         self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
         self.send_header("Content-Length", "0")
@@ -54,8 +54,8 @@ def test_data_sets_that_do_not_exist_or_are_gated_are_refused_with_the_remedy(tm
     try:
         missing, gated = answers(
             tmp_path,
-            "org/missing",
-            "org/gated",
+            "org/gated-or-missing",
+            "org/locked",
             HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}",
             HF_HUB_OFFLINE="0",
         )
@@ -63,8 +63,10 @@ def test_data_sets_that_do_not_exist_or_are_gated_are_refused_with_the_remedy(tm
         server.shutdown()
         server.server_close()
         thread.join()
-    assert missing.startswith("`dataset` 'org/missing' does not exist on the Hub, or is private. Check the spelling")
-    assert gated == "`dataset` 'org/gated' is gated. Accept its terms on its page, then log in with `hf auth login`."
+    assert missing.startswith(
+        "`dataset` 'org/gated-or-missing' does not exist on the Hub, or is private. Check the spelling"
+    )
+    assert gated == "`dataset` 'org/locked' is gated. Accept its terms on its page, then log in with `hf auth login`."
 
 
 def test_offline_is_told_from_missing(tmp_path):

@@ -27,10 +27,10 @@ def folder(request, vit, vit_processor, save_timm, save_transformers):
     return save_transformers(vit, vit_processor)
 
 
-def change_tensors(folder, change):
-    tensors = load_file(folder / WEIGHTS)
+def change_tensors(folder, change, name=WEIGHTS):
+    tensors = load_file(folder / name)
     change(tensors)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, folder / name, metadata={"format": "pt"})
 
 
 def test_a_folder_that_is_not_there(tmp_path):
@@ -135,6 +135,19 @@ def test_a_missing_shard_and_a_damaged_index(vit, save_transformers):
     assert f"{shard.name} named in model.safetensors.index.json is not there" in reason(folder)
     (folder / "model.safetensors.index.json").write_text("{}")
     assert "model.safetensors.index.json is damaged" in reason(folder)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../elsewhere.safetensors"}}')
+    assert "must name files beside it, got ['../elsewhere.safetensors']" in reason(folder)
+
+
+def test_shards_count_for_the_revision_whatever_their_names(vit, save_transformers):
+    folder = save_transformers(vit, max_shard_size="20KB")
+    index, first = folder / "model.safetensors.index.json", sorted(folder.glob("model-*"))[0]
+    first.rename(folder / "part.safetensors")
+    index.write_text(index.read_text().replace(first.name, "part.safetensors"))
+    before = resolve(folder, "it")
+    before.load()
+    change_tensors(folder, lambda tensors: next(iter(tensors.values())).add_(1), "part.safetensors")
+    assert resolve(folder, "it").revision != before.revision
 
 
 def test_code_that_comes_with_a_checkpoint_is_never_run(vit, vit_processor, save_transformers, edit_config, tmp_path):

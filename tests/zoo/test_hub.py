@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -120,13 +121,17 @@ def test_a_bad_repository_gives_a_reason_in_one_line_and_at_once(spec, online):
 
 def test_a_bare_word_that_is_no_timm_model_never_reaches_the_hub(online, hub):
     assert online["nope"]["reason"]
-    assert not [request for request in hub.requests if "nope/" in request]
+    assert not [request for request in hub.requests if re.search("(models|GET|HEAD) ?/nope", request)]
+    assert [request for request in hub.requests if "models/org/absent" in request]
 
 
 def test_only_what_is_needed_is_downloaded(online, hub):
+    def fetched(repo_id):
+        return {name for request in hub.requests for name in re.findall(rf"^GET /{repo_id}/resolve/.*/(.*)", request)}
+
     assert online["org/pickled"]["reason"]
-    fetched = {request.rpartition("/")[2] for request in hub.requests if request.startswith("GET /org/pickled/")}
-    assert not fetched
+    assert fetched("org/pickled") == set()
+    assert fetched("org/timm") == {"config.json", "model.safetensors"}
 
 
 @pytest.mark.parametrize(
