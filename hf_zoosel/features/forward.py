@@ -9,7 +9,7 @@ from torch import Tensor
 from hf_zoosel.features.pixels import PixelBlock
 from hf_zoosel.zoo import CandidateError, Network, Preprocess
 
-_CPU_BATCH_PER_THREAD, _GPU_BATCH = 2, 128
+_GPU_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Runtime:
     Attributes:
         device: Where.
         dtype: Compute type; anything but float32 runs under autocast.
-        batch_size: Images a forward pass; None for 2 a thread on a CPU and 128 elsewhere.
+        batch_size: Images a forward pass; None for one a thread on a CPU and 128 elsewhere.
         memory: Bytes of preprocessed pixels held at a time.
         workers: Threads that decode; None for one per core, 16 at most.
     """
@@ -35,8 +35,8 @@ class Runtime:
         """The size to try first."""
         if self.batch_size is not None:
             return self.batch_size
-        # Activations beyond malloc's 32 MB mmap threshold are given back and faulted in again by every layer
-        return max(4, _CPU_BATCH_PER_THREAD * torch.get_num_threads()) if self.device.type == "cpu" else _GPU_BATCH
+        # A larger batch's activations exceed what malloc keeps: every layer gives them back and faults them in again
+        return max(2, torch.get_num_threads()) if self.device.type == "cpu" else _GPU_BATCH
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:

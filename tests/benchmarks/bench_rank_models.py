@@ -56,7 +56,7 @@ def forward_seconds(module, pixels, batch_size):
 
 def best_batch_size(module, pixels):
     forward_seconds(module, pixels[:32], 8)
-    return min(BATCH_SIZES, key=lambda size: min(forward_seconds(module, pixels[:64], size) for _ in range(2)))
+    return min(BATCH_SIZES, key=lambda size: min(forward_seconds(module, pixels[:96], size) for _ in range(4)))
 
 
 def bare(zoo):
