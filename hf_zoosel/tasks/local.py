@@ -30,7 +30,7 @@ def open_local(path: Path, split: str | None) -> Opened:
         return _open_parquet(path, {named: [path]}, split or named)
     if any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
         return _open_saved(path, split)
-    parquet = sorted(file for file in path.rglob("*.parquet") if file.name not in METADATA_FILES)
+    parquet = sorted(file for file in path.rglob("*.parquet") if _is_data(file.relative_to(path)))
     if parquet:
         return _open_parquet(path, _group_by_split(parquet, path), split)
     data, taken, notes = open_image_folder(path, split)
@@ -62,6 +62,11 @@ def _open_parquet(path: Path, files: dict[str, list[Path]], split: str | None) -
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"`dataset` must hold parquet files of one schema, {path} does not: {reason}") from error
     return Opened(data, _name(path), taken)
+
+
+def _is_data(file: Path) -> bool:
+    """Whether a file is no metadata and in no hidden folder (a cache, an environment)."""
+    return file.name not in METADATA_FILES and not any(part.startswith(".") for part in file.parts)
 
 
 def _group_by_split(files: Sequence[Path], root: Path) -> dict[str, list[Path]]:

@@ -41,7 +41,7 @@ def open_split(dataset: DatasetLike, split: str | None) -> Opened:
 def _open_path_or_id(dataset: str | os.PathLike[str], split: str | None) -> Opened:
     text = os.fspath(dataset)
     path = Path(text).expanduser()
-    if path.exists():
+    if text and path.exists():  # an empty text would be the working folder
         return open_local(path.absolute(), split)
     looks_local = (
         text.startswith((".", "~", os.sep)) or "\\" in text or text.count("/") > 1 or text.endswith(".parquet")

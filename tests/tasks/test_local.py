@@ -107,6 +107,13 @@ def test_of_a_folder_of_parquet_files_only_train_is_read(toy, tmp_path):
     assert (task.class_names, len(task), task.name) == (("0", "1", "2"), 4, "my [odd] *set")
 
 
+def test_parquet_files_in_hidden_folders_are_not_data(toy, tmp_path):
+    (tmp_path / ".cache").mkdir()
+    toy([0, 1, 0]).to_parquet(tmp_path / "train.parquet")
+    toy([5, 6, 7]).to_parquet(tmp_path / ".cache" / "train.parquet")
+    assert load_task(tmp_path).class_names == ("0", "1")
+
+
 def test_parquet_files_of_no_split_are_for_training_if_no_others_are(toy, tmp_path):
     for name, labels in (("part-0", [0, 1]), ("part-1", [1, 2]), ("test", [9])):
         toy(labels).to_parquet(str(tmp_path / f"{name}.parquet"))
