@@ -65,7 +65,7 @@ def rank_models(
         seed: Seeds the draw and the bootstrap. Another seed moves the scores within their intervals.
         n_bootstrap: Resamples behind each interval and chance of being first; 0 for none.
         level: Level of the intervals.
-        batch_size: Images a forward pass; one a thread on a CPU and 128 on a GPU if None; halved when memory runs out.
+        batch_size: Images a forward pass; 2 a thread on a CPU and 128 on a GPU if None; halved when memory runs out.
         device: Where networks run; the best there is if None.
         dtype: ``"auto"`` (bfloat16 on a GPU, float32 on a CPU), ``"float32"``, ``"bfloat16"``, ``"float16"``.
         memory: Bytes of preprocessed pixels held at a time. Beside them there are one network (two on a

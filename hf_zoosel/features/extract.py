@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_zoosel.features.allocator import freed_memory_kept
 from hf_zoosel.features.forward import Runtime, run_network
 from hf_zoosel.features.pixels import PixelBlock
 from hf_zoosel.features.progress import Progress
@@ -90,7 +91,10 @@ def extract(
     jobs = [_job(candidate, store, runtime, digests) for candidate in candidates]
     todo = sorted({row for job in jobs for row in job.missing})
     pinned = runtime.device.type == "cuda"
-    with Progress(len(jobs), sum(len(job.missing) for job in jobs), progress and team.is_main) as bars:
+    with (
+        freed_memory_kept() if runtime.device.type == "cpu" and todo else nullcontext(),
+        Progress(len(jobs), sum(len(job.missing) for job in jobs), progress and team.is_main) as bars,
+    ):
         blocks = _blocks(task, jobs, todo, runtime.memory)
         for number, rows in enumerate(blocks):
             here = set(rows)

@@ -19,7 +19,7 @@ class Runtime:
     Attributes:
         device: Where.
         dtype: Compute type; anything but float32 runs under autocast.
-        batch_size: Images a forward pass; None for one a thread on a CPU and 128 elsewhere.
+        batch_size: Images a forward pass; None for 2 a thread on a CPU and 128 elsewhere.
         memory: Bytes of preprocessed pixels held at a time.
         workers: Threads that decode; None for one per core, 16 at most.
     """
@@ -35,8 +35,7 @@ class Runtime:
         """The size to try first."""
         if self.batch_size is not None:
             return self.batch_size
-        # A larger batch's activations exceed what malloc keeps: every layer gives them back and faults them in again
-        return max(2, torch.get_num_threads()) if self.device.type == "cpu" else _GPU_BATCH
+        return max(4, 2 * torch.get_num_threads()) if self.device.type == "cpu" else _GPU_BATCH
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
