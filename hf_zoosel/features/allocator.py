@@ -2,7 +2,6 @@
 
 By default glibc returns freed memory above some tens of megabytes at once, and a forward pass on a CPU
 frees that much at every layer: the next layer then faults the same pages in again, thousands per image.
-On two cores that costs about a quarter of the time of a convolutional network.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
 Threads, not processes: decoding and resizing release the interpreter lock, nothing has to be pickled, and
 the pixels land where the network reads them. They copy with NumPy: a torch operation in a thread starts
-an OpenMP team that lives as long as the thread and slows every forward pass beside it (by a third on two
-cores), idle or not. For the same reason the threads end with the block on a CPU.
+an OpenMP team that lives as long as the thread and slows every forward pass beside it, idle or not. For
+the same reason the threads end with the block on a CPU.
 """
 
 import os

@@ -89,7 +89,7 @@ class Entry:
 
     Attributes:
         folder: Where the chunks lie; None keeps them in memory for this call (nothing to key them by).
-        identity: What they were computed from; stored with them for a person who looks.
+        identity: What they were computed from; stored with them and compared when they are read.
     """
 
     folder: Path | None
