@@ -45,6 +45,15 @@ class Spectrum:
             return class_sums(self.basis, y).T
         return (class_sums(self.features, y, self.centre) @ self.basis).T
 
+    def project_columns(self, columns: Tensor) -> Tensor:
+        """Return ``U^T Y`` of shape ``(r, k)`` for any float64 columns ``Y`` of shape ``(n, k)``."""
+        if self.is_wide:
+            return self.basis.T @ columns
+        product = torch.zeros(self.features.shape[1], columns.shape[1], dtype=torch.float64, device=columns.device)
+        for rows, block in blocks(self.features, self.centre):
+            product.addmm_(block.T, columns[rows])
+        return self.basis.T @ product
+
 
 def spectrum(features: Tensor, centre: Tensor | None = None) -> Spectrum:
     """Decompose ``features - centre``; O(n d min(n, d)) time, O(min(n, d)^2) memory."""
