@@ -14,7 +14,7 @@ import torch
 from hf_zoosel.features import Runtime, Team, extract, join_team, open_store, pick_dtype
 from hf_zoosel.metrics import METRICS, Metric, get_metric
 from hf_zoosel.ranking import Ranking, SkippedImage, rank_candidates
-from hf_zoosel.scoring import Scored, score
+from hf_zoosel.scoring import Scored, gather_extras, score, score_over_zoo
 from hf_zoosel.tasks import Task, load_task
 from hf_zoosel.zoo import Candidate, CandidateError, Spec, name_models, resolve
 
@@ -28,6 +28,8 @@ def rank_models(
     models: Sequence[Spec] | Mapping[str, Spec] | Spec | None = None,
     metric: MetricSpec | Sequence[MetricSpec] = "lfc",
     *,
+    source: Any | None = None,
+    reference: Spec | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     split: str | None = None,
@@ -56,8 +58,13 @@ def rank_models(
         models: Candidates: timm names, Hub ids of timm or transformers checkpoints (``@revision`` pins
             one), local folders, modules, ``(module, transform)`` pairs, or a mapping of names to these.
             The embedded zoo if None.
-        metric: One metric or several; the first orders the candidates. A name, ``"all"``, or a function
-            ``(features, labels) -> float``, higher is better.
+        metric: One metric or several; the first orders the candidates. A name in ``METRICS`` or ``VARIANTS``,
+            ``"all"`` of ``METRICS``, a function ``(features, labels) -> float`` with higher being better, or a
+            ``Metric`` that says what else it needs.
+        source: A labelled sample of the data the candidates were trained on, as ``dataset``, for the metrics that
+            compare it with the target; what each candidate was published with if None.
+        reference: A network (as in ``models``) whose view of the target ``"rsa"`` compares with; a small one,
+            trained on the target in this call, if None.
         image_column: Column of the images; found from the features if None.
         label_column: Column of the labels; found from the features if None.
         split: Split to take; the train split if None.
@@ -114,23 +121,40 @@ def rank_models(
         max_per_class=max_per_class,
         seed=seed,
     )
-    _check_same_everywhere(task, team)
+    _check_same_everywhere("dataset", task, team)
+    source_task = None if source is None else _load_source(source, max_per_class, seed)
+    if source_task is not None:
+        _check_same_everywhere("source", source_task, team)
     candidates, scored = _resolve_all(named, team)
     notes = list(task.notes)
     unreadable: dict[int, str] = {}
-    with (
-        open_store(cache) as store,
-        closing(extract(candidates, task, store=store, runtime=runtime, team=team, progress=progress)) as outcomes,
-    ):
-        for candidate, outcome in outcomes:
-            notes.extend(candidate.notes)
-            if isinstance(outcome, CandidateError):
-                scored.append(Scored.failure(candidate.name, outcome, candidate.revision))
-                continue
-            unreadable.update(outcome.unreadable)
-            if team.is_main and len(outcome.rows):
-                scored.append(score(candidate, outcome, task, metrics=metrics, n_bootstrap=n_bootstrap, seed=seed))
+    parts = {part for one in metrics for part in one.parts}
+    with open_store(cache) as store:
+        running: Any = {"store": store, "runtime": runtime, "team": team, "progress": progress}
+        extras = gather_extras(
+            metrics, candidates, task, reference=reference, source=source_task, seed=seed, **running
+        )
+        with closing(extract(candidates, task, parts=parts, **running)) as outcomes:
+            for candidate, outcome in outcomes:
+                notes.extend(candidate.notes)
+                if isinstance(outcome, CandidateError):
+                    scored.append(Scored.failure(candidate.name, outcome, candidate.revision))
+                    continue
+                unreadable.update(outcome.unreadable)
+                if team.is_main and len(outcome.rows):
+                    scored.append(
+                        score(
+                            candidate,
+                            outcome,
+                            task,
+                            metrics=metrics,
+                            extras=extras,
+                            n_bootstrap=n_bootstrap,
+                            seed=seed,
+                        )
+                    )
     _check_classes_left(task, unreadable)
+    scored = score_over_zoo(scored, metrics)
     notes.extend(note for one in scored for note in one.notes)
     settings = {
         "max_per_class": None if max_per_class is None else int(max_per_class),
@@ -186,7 +210,19 @@ def _metrics(metric: MetricSpec | Sequence[MetricSpec]) -> list[Metric]:
     names = [one.name for one in metrics]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"`metric` must name at least one metric and none twice, got {names}.")
+    _check_members(metrics)
     return metrics
+
+
+def _check_members(metrics: Sequence[Metric]) -> None:
+    """A metric of other metrics' scores needs some."""
+    made_of_others = [one.name for one in metrics if "scores" in one.needs]
+    members = [one for one in metrics if "scores" not in one.needs and not one.is_static]
+    if made_of_others and len(members) < 2:
+        raise ValueError(
+            f"`metric` must name at least 2 metrics for {made_of_others[0]!r} to be made of, got "
+            f"{[one.name for one in members]}. Name them beside it: [{made_of_others[0]!r}, 'lfc', 'logme', 'knn']."
+        )
 
 
 def _resolve_all(named: Mapping[str, Spec], team: Team) -> tuple[list[Candidate], list[Scored]]:
@@ -231,11 +267,20 @@ def _whole(name: str, value: int | None, *, least: int = 1) -> int | None:
     return number
 
 
-def _check_same_everywhere(task: Task, team: Team) -> None:
+def _load_source(source: Any, max_per_class: int | None, seed: int) -> Task:
+    """The source data as a task; what is wrong with it is said of `source`."""
+    try:
+        return load_task(source, max_per_class=max_per_class, seed=seed)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(str(error).replace("`dataset`", "`source`")) from None
+
+
+def _check_same_everywhere(name: str, task: Task, team: Team) -> None:
     """Processes share rows by number, so that a number must mean the same image on each."""
     if len(set(team.gather(blake2b(task.rows.tobytes() + task.labels.tobytes()).digest()))) > 1:
         raise ValueError(
-            "`dataset` must hold the same rows in the same order on every process, got different ones. "
+            f"`{name}` must hold the same rows in the same order on every process, got different ones. "
             "Shuffle it with a seed, and do not shard it."
         )
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -15,10 +15,11 @@ from torch import Tensor
 
 from hf_zoosel.features.allocator import freed_memory_kept
 from hf_zoosel.features.forward import Runtime, run_network
+from hf_zoosel.features.observers import BASE_PARTS
 from hf_zoosel.features.pixels import PixelBlock
 from hf_zoosel.features.progress import Progress
 from hf_zoosel.features.record import Features
-from hf_zoosel.features.store import Chunk, Entry, FeatureStore, assemble, gather_rows
+from hf_zoosel.features.store import Chunk, Entry, FeatureStore, assemble, rows_with
 from hf_zoosel.features.team import Team
 from hf_zoosel.tasks import ImageError, Task
 from hf_zoosel.zoo import Candidate, CandidateError, Network, Preprocess
@@ -34,6 +35,8 @@ class _Job:
 
     candidate: Candidate
     entry: Entry
+    parts: tuple[str, ...]
+    lacking: tuple[str, ...]
     missing: list[int]
     runtime: Runtime
     failure: str | None = None
@@ -43,25 +46,19 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Own:
-    """What this process has of one candidate: ``rows (n,)`` with their ``features`` and ``source_probs``, if any."""
+    """What this process has of one candidate: ``rows (n,)``, their ``parts``, and why others are ``absent``."""
 
     rows: Tensor
-    features: Tensor | None
-    source_probs: Tensor | None
+    parts: Mapping[str, Tensor]
+    absent: Mapping[str, str]
     n_parameters: int
-
-    @property
-    def widths(self) -> tuple[int, ...] | None:
-        """Number of features, and of source classes; None without rows."""
-        if self.features is None:
-            return None
-        return (self.features.shape[1], *([] if self.source_probs is None else [self.source_probs.shape[1]]))
 
 
 def extract(
     candidates: Sequence[Candidate],
     task: Task,
     *,
+    parts: Collection[str] = BASE_PARTS,
     store: FeatureStore,
     runtime: Runtime,
     team: Team,
@@ -71,13 +68,14 @@ def extract(
 
     Rows are shared out among the processes of the team; every process gets all features. At any time
     this holds ``runtime.memory`` bytes of pixels, one network (two where a GPU runs one while the next loads),
-    128 encoded images, one decoded image a worker, and the features of one candidate (``4 (d + z)`` bytes a
-    row, twice while they are put in order); features already computed lie in the store, or in memory where
-    it does not take them. A task whose pixels exceed that goes through the zoo in blocks.
+    128 encoded images, one decoded image a worker, and the parts of one candidate (``4 (d + z)`` bytes a row,
+    40 kB more for gradients, twice while they are put in order); features already computed lie in the store,
+    or in memory where it does not take them. A task whose pixels exceed that goes through the zoo in blocks.
 
     Args:
         candidates: Resolved, not loaded.
         task: What to look at.
+        parts: What is wanted beside features and source logits; see ``observers.py``.
         store: Where features are found and kept.
         runtime: How networks run.
         team: The processes that share the work.
@@ -88,7 +86,8 @@ def extract(
     """
     mine = list(range(team.rank, len(task), team.size))
     digests = _digests(task, mine)
-    jobs = [_job(candidate, store, runtime, digests) for candidate in candidates]
+    wanted = (*BASE_PARTS, *sorted(set(parts).difference(BASE_PARTS)))  # one order on all processes
+    jobs = [_job(candidate, store, runtime, digests, wanted) for candidate in candidates]
     todo = sorted({row for job in jobs for row in job.missing})
     pinned = runtime.device.type == "cuda"
     with (
@@ -109,13 +108,17 @@ def extract(
                         yield job.candidate, _collect(job, mine, digests, team)
 
 
-def _job(candidate: Candidate, store: FeatureStore, runtime: Runtime, digests: dict[int, bytes]) -> _Job:
+def _job(
+    candidate: Candidate, store: FeatureStore, runtime: Runtime, digests: dict[int, bytes], parts: tuple[str, ...]
+) -> _Job:
     entry = store.entry(candidate, str(runtime.dtype).removeprefix("torch."))
     wanted = list(digests.values())
-    found, _ = gather_rows(entry.read(wanted), wanted)
-    cached = set(found.tolist())
-    missing = [row for position, row in enumerate(digests) if position not in cached]
-    return _Job(candidate, entry, missing, runtime)
+    chunks = entry.read(wanted, parts)
+    cached = {part: rows_with(chunks, wanted, part) for part in parts}
+    lacking = tuple(part for part in parts if len(cached[part]) < len(wanted))
+    complete = set(range(len(wanted))).intersection(*cached.values())
+    missing = [row for position, row in enumerate(digests) if position not in complete]
+    return _Job(candidate, entry, parts, lacking, missing, runtime)
 
 
 def _digests(task: Task, rows: Sequence[int], at_once: int = 64) -> dict[int, bytes]:
@@ -178,7 +181,8 @@ def _loaders(jobs: Sequence[_Job], rows: set[int], block: PixelBlock) -> Iterato
 
 
 def _load(candidate: Candidate) -> Network:
-    with torch.random.fork_rng(devices=[]):  # building a network draws random weights before it loads its own
+    # building a network draws random weights before it loads its own; inference tensors could not be differentiated
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         return candidate.load()
 
 
@@ -207,16 +211,18 @@ def _run_chunks(
     preprocess = job.candidate.preprocess
     for start in range(0, len(rows), _ROWS_PER_CHUNK):
         some = rows[start : start + _ROWS_PER_CHUNK]
-        done = run_network(network, preprocess, block, some, runtime=job.runtime, seen=bars.images_done)
+        done = run_network(
+            network, preprocess, block, some, parts=job.lacking, runtime=job.runtime, seen=bars.images_done
+        )
         job.runtime = replace(job.runtime, batch_size=done.batch_size)
         if done.rows:
             digests = np.stack([np.frombuffer(keys[row], dtype=np.uint8) for row in done.rows])
-            job.entry.append(Chunk(digests, done.features, done.source_probs, network.n_parameters))
+            job.entry.append(Chunk(digests, done.parts, done.absent, network.n_parameters))
 
 
 def _collect(job: _Job, mine: Sequence[int], digests: dict[int, bytes], team: Team) -> Features | CandidateError:
     """Read this process's rows back and exchange them with the others."""
-    own = _Own(torch.empty(0, dtype=torch.int64), None, None, 0)
+    own = _Own(torch.empty(0, dtype=torch.int64), {}, {}, 0)
     if job.failure is None:
         try:
             own = _read_back(job, mine, digests)
@@ -224,33 +230,37 @@ def _collect(job: _Job, mine: Sequence[int], digests: dict[int, bytes], team: Te
             job.failure = _reason(error)
     job.entry.forget()
     failures = [failure for failure in team.gather(job.failure) if failure is not None]
-    widths = {widths for widths in team.gather(own.widths) if widths is not None}
-    if failures or len(widths) > 1:
-        differ = f"its features and source classes differ in number between the processes: {sorted(map(str, widths))}."
-        return CandidateError(failures[0] if failures else differ)
+    widths = team.gather({part: rows.shape[1] for part, rows in own.parts.items()})
+    if failures:
+        return CandidateError(failures[0])
+    having = [some for some in widths if some]
+    there = [part for part in job.parts if having and all(part in some for some in having)]
+    if any(len({some[part] for some in having}) > 1 for part in there):
+        return CandidateError(f"its features and source classes differ in number between the processes: {widths}.")
     all_rows, order = team.gather_rows(own.rows).sort()
-    has_probs = any(team.gather(own.source_probs is not None))
-    unreadable = {row: reason for some in team.gather(job.unreadable) for row, reason in some.items()}
     return Features(
         rows=all_rows,
-        features=_exchanged(own.features, order, team),
-        source_probs=_exchanged(own.source_probs, order, team) if has_probs else None,
+        parts={part: _exchanged(own.parts.get(part), order, team) for part in there},
+        absent={part: why for some in team.gather(own.absent) for part, why in some.items()},
         n_parameters=max(team.gather(own.n_parameters)),
-        unreadable=dict(sorted(unreadable.items())),
+        unreadable=dict(sorted((row, why) for some in team.gather(job.unreadable) for row, why in some.items())),
         seconds=max(team.gather(job.seconds)),
     )
 
 
 def _read_back(job: _Job, mine: Sequence[int], digests: dict[int, bytes]) -> _Own:
     wanted = [digests[row] for row in mine]
-    chunks = job.entry.read(wanted)
-    found, places = gather_rows(chunks, wanted)
-    rows = torch.tensor(mine, dtype=torch.int64)[torch.from_numpy(found)]
+    chunks = job.entry.read(wanted, job.parts)
+    found = sorted(set(range(len(mine))).intersection(*(rows_with(chunks, wanted, part) for part in job.parts)))
+    rows = torch.tensor(mine, dtype=torch.int64)[found]
     lost = set(mine).difference(rows.tolist(), job.unreadable)
     if lost:
         raise CandidateError(f"{len(lost)} of its rows vanished from the cache while the call ran. Call it again.")
+    keys = [wanted[position] for position in found]
+    parts = {part: assemble(chunks, keys, part) for part in job.parts}
+    absent = {part: why for chunk in chunks for part, why in chunk.absent.items()}
     n_parameters = chunks[0].n_parameters if chunks else 0
-    return _Own(rows, assemble(chunks, places, "features"), assemble(chunks, places, "source_probs"), n_parameters)
+    return _Own(rows, {part: held for part, held in parts.items() if held is not None}, absent, n_parameters)
 
 
 def _exchanged(rows: Tensor | None, order: Tensor, team: Team) -> Tensor:

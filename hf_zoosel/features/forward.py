@@ -1,13 +1,17 @@
 """One candidate over some rows: batches, autocast, and a batch size that shrinks when memory runs out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from hf_zoosel.features.layers import AbsentPartError
+from hf_zoosel.features.observers import BASE_PARTS, Observer, observers_of
 from hf_zoosel.features.pixels import PixelBlock
 from hf_zoosel.zoo import CandidateError, Network, Preprocess
+from hf_zoosel.zoo.errors import one_line
 
 _GPU_BATCH = 128
 
@@ -59,56 +63,55 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 @dataclass(frozen=True)
 class Pass:
-    """Rows through a network: ``features (n, d)``, ``source_probs (n, z)`` or None, float32 on the CPU.
+    """Rows through a network: ``parts``, each ``(n, width)`` float32 on the CPU, and why others are ``absent``.
 
     ``batch_size`` is the size that fitted, for the next rows to start with.
     """
 
     rows: list[int]
-    features: Tensor
-    source_probs: Tensor | None
+    parts: Mapping[str, Tensor]
+    absent: Mapping[str, str]
     batch_size: int
 
 
-@torch.inference_mode()
 def run_network(
     network: Network,
     preprocess: Preprocess,
     block: PixelBlock,
     rows: Sequence[int],
     *,
+    parts: Collection[str],
     runtime: Runtime,
     seen: Callable[[int], None],
 ) -> Pass:
-    """Features and source probabilities of the rows of a block that can be read.
+    """What is asked for of the rows of a block that can be read, from one forward pass.
 
     Args:
         network: On ``runtime.device``.
         preprocess: The candidate's.
         block: Holds the rows' pixels, or will.
         rows: Which rows.
+        parts: Which parts; see ``observers.py``.
         runtime: Device, compute type, batch size.
         seen: Called with the number of rows done, for the progress bar.
 
     Raises:
-        CandidateError: If a feature or probability is not finite, or there is not one vector an image.
+        CandidateError: If a feature or logit is not finite, or there is not one vector an image.
         torch.OutOfMemoryError: If not even one image fits.
     """
     from accelerate.utils.memory import should_reduce_batch_size
 
+    collected = _Collected(parts, len(rows))
     batch_size, start = runtime.first_batch_size, 0
     read: list[int] = []
-    features, probs = _Rows("features", len(rows)), _Rows("source logits", len(rows))
     while start < len(rows):
-        some = rows[start : start + batch_size]
+        first = bool(collected.observers) and not read  # observers look for their layer on one image
+        some = rows[start : start + (1 if first else batch_size)]
         readable, pixels = block.batch(preprocess.key, some)
         fits = True
         try:
             if readable:
-                vectors, source = _forward(network, preprocess, pixels, runtime)
-                features.add(vectors)
-                if source is not None:
-                    probs.add(source)
+                collected.add(network, preprocess, pixels, runtime)
         except RuntimeError as error:
             fits = not should_reduce_batch_size(error)
             if fits or len(some) == 1:
@@ -120,11 +123,64 @@ def run_network(
         read.extend(readable)
         start += len(some)
         seen(len(some))
-    if not read:
-        return Pass([], torch.empty(0, 0), None, batch_size)
-    if probs.n not in (0, features.n):
-        raise CandidateError("it gives source logits for some batches only.")
-    return Pass(read, features.finite(), probs.finite() if probs.n else None, batch_size)
+    return Pass(read, collected.finite(), collected.absent, batch_size)
+
+
+@dataclass
+class _Collected:
+    """The parts of the rows done so far."""
+
+    wanted: Collection[str]
+    most: int
+    absent: dict[str, str] = field(default_factory=dict)
+    observers: dict[str, Observer] = field(init=False)
+    _rows: dict[str, "_Rows"] = field(default_factory=dict)
+    _n: int = 0
+
+    def __post_init__(self) -> None:
+        self.observers = observers_of(self.wanted)
+
+    def add(self, network: Network, preprocess: Preprocess, pixels: Tensor, runtime: Runtime) -> None:
+        """Run one batch; it counts as a whole or, where it raises, not at all."""
+        from accelerate.utils.memory import should_reduce_batch_size
+
+        recorded = [part for part, observer in self.observers.items() if observer.needs_gradients]
+        try:
+            with torch.inference_mode(not recorded), torch.no_grad():
+                self._put(_forward(network, _on_device(preprocess, pixels, runtime), runtime, self), len(pixels))
+            return
+        except Exception as error:  # a network may fail at being recorded alone, as at `.numpy()` on the way
+            if not recorded or should_reduce_batch_size(error):
+                raise
+            reason = f"it does not run while gradients are recorded ({type(error).__name__}: {one_line(error)})"
+        for part in recorded:
+            self.drop(part, reason)
+        self.add(network, preprocess, pixels, runtime)
+
+    def _put(self, batch: Mapping[str, Tensor], n: int) -> None:
+        for part, rows in batch.items():
+            self._rows.setdefault(part, _Rows(part.replace("_", " "), self.most)).put(rows, self._n)
+        self._n += n
+        if any(rows.n < self._n for rows in self._rows.values()) or "source_logits" in self.absent.keys() & self._rows:
+            raise CandidateError("it gives source logits for some batches only.")
+
+    def drop(self, part: str, reason: str) -> None:
+        """Go on without a part that the network turns out not to give."""
+        if self.observers.pop(part, None) is not None:
+            self.absent[part] = reason
+            self._rows.pop(part, None)
+
+    def finite(self) -> dict[str, Tensor]:
+        """All of them, on the CPU; a part beside features and logits that is not finite is absent."""
+        parts = {}
+        for part, rows in self._rows.items():
+            try:
+                parts[part] = rows.finite()
+            except CandidateError as error:
+                if part in BASE_PARTS:
+                    raise
+                self.absent[part] = str(error).removesuffix(".")
+        return parts
 
 
 class _Rows:
@@ -139,40 +195,60 @@ class _Rows:
         self._what, self._most = what, most
         self._buffer: Tensor | None = None
 
-    def add(self, part: Tensor) -> None:
-        """Append ``(n, width)`` vectors; they stay on their device, where a copy a batch would make it wait."""
+    def put(self, part: Tensor, start: int) -> None:
+        """Take ``(n, width)`` vectors from row ``start`` on; on their device, where a copy a batch would make it wait."""
         if self._buffer is None:
             self._buffer = torch.empty(self._most, part.shape[1], dtype=torch.float32, device=part.device)
         if part.shape[1] != self._buffer.shape[1]:
             widths = f"{self._buffer.shape[1]} and {part.shape[1]}"
             raise CandidateError(f"its {self._what} must be alike in number for all images, got {widths}.")
-        self._buffer[self.n : self.n + len(part)] = part
-        self.n += len(part)
+        self.n = start + len(part)
+        self._buffer[start : self.n] = part
 
     def finite(self) -> Tensor:
         """All of them, on the CPU."""
         whole = torch.empty(0, 0) if self._buffer is None else self._buffer[: self.n].cpu()
-        bad = (~torch.isfinite(whole)).any(dim=1).sum().item()
-        if bad:
-            raise CandidateError(f"its {self._what} are not finite for {bad} of {len(whole)} images.")
+        if not whole.sum().isfinite():  # so is every entry otherwise, found without a temporary of this size
+            bad = (~torch.isfinite(whole)).any(dim=1).sum().item()
+            if bad:
+                raise CandidateError(f"its {self._what} are not finite for {bad} of {len(whole)} images.")
         return whole if self.n == self._most else whole.clone()
 
 
-def _forward(
-    network: Network, preprocess: Preprocess, pixels: Tensor, runtime: Runtime
-) -> tuple[Tensor, Tensor | None]:
+def _on_device(preprocess: Preprocess, pixels: Tensor, runtime: Runtime) -> Tensor:
     # asynchronous from pinned memory only: MPS would read the pixels after they are gone
     on_device = preprocess.batch(pixels.to(runtime.device, non_blocking=runtime.device.type == "cuda"))
-    if on_device is pixels:
-        on_device = pixels.clone()  # a module may change its input, which other candidates share
-    with torch.autocast(runtime.device.type, runtime.dtype, enabled=runtime.dtype != torch.float32):
-        output = network(on_device)
+    return pixels.clone() if on_device is pixels else on_device  # a module may change what other candidates share
+
+
+def _forward(network: Network, pixels: Tensor, runtime: Runtime, collected: _Collected) -> dict[str, Tensor]:
+    """One batch's rows of every wanted part it gives; the others are noted as absent."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    with ExitStack() as stack:
+        for observer in collected.observers.values():
+            stack.enter_context(observer.watching(network.module))
+        with torch.autocast(runtime.device.type, runtime.dtype, enabled=runtime.dtype != torch.float32):
+            output = network(pixels)
     features = output.features
     if features.shape[:1] != (len(pixels),) or features.ndim != 2 or features.shape[1] == 0 or features.is_complex():
         kind = f"a {str(features.dtype).removeprefix('torch.')} tensor of shape {tuple(features.shape)}"
         raise CandidateError(f"it must give one real vector an image, got {kind} for {len(pixels)} images.")
-    logits = None if output.logits is None else output.logits.float().softmax(dim=1)
-    return features, logits
+    parts = {"features": features.detach()}
+    if output.logits is not None:  # a class that is ruled out has a logit of -inf
+        parts["source_logits"] = output.logits.detach().float().clamp_min(torch.finfo(torch.float32).min)
+    else:
+        collected.absent["source_logits"] = "it has no source head"
+    for part, observer in list(collected.observers.items()):
+        try:
+            parts[part] = observer.rows(output).detach()
+        except AbsentPartError as error:
+            collected.drop(part, str(error))
+        except Exception as error:  # a layer that cannot be differentiated image by image, in whatever way
+            if should_reduce_batch_size(error):
+                raise
+            collected.drop(part, f"it cannot be had ({type(error).__name__}: {one_line(error)})")
+    return {part: rows for part, rows in parts.items() if part in collected.wanted}
 
 
 def _release_memory(device: torch.device) -> None:

@@ -1,9 +1,11 @@
 """Features on disk, found again by what they were computed from.
 
-One folder per (candidate weights, architecture, preprocessing, layer, dtype, library versions, layout
-version); in it chunks of rows, each row known by the digest of its image. A row is thus reused whatever
-data set, sample size, order or number of processes asks for it, and a changed transform or checkpoint
-never finds it. Chunks are written to a temporary name and renamed, so that a kill leaves no half file.
+One folder per (candidate weights, architecture, preprocessing, dtype, library versions, layout version);
+in it chunks of rows, each row known by the digest of its image, each with one tensor a part (features,
+source logits, gradients ...). A row is thus reused whatever data set, sample size, order or number of
+processes asks for it, a metric that needs one more part adds just that, and a changed transform or
+checkpoint never finds it. Chunks are written to a temporary name and renamed, so that a kill leaves no
+half file.
 """
 
 import errno
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from hf_zoosel.zoo import Candidate
 
-LAYOUT = "1"
+LAYOUT = "2"
 logger = logging.getLogger(__name__)
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "pillow")
 
@@ -53,11 +55,18 @@ def open_store(cache: bool | str | os.PathLike[str]) -> Iterator["FeatureStore"]
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of one candidate: ``digests (n, 16) uint8``, ``features (n, d)``, ``source_probs (n, z)`` or None."""
+    """Some rows of one candidate.
+
+    Attributes:
+        digests: Of their images, ``(n, 16)`` uint8.
+        parts: Each part asked for, ``(n, width)`` float32.
+        absent: The parts the candidate cannot give, and why.
+        n_parameters: Parameters of the whole network.
+    """
 
     digests: np.ndarray
-    features: Tensor
-    source_probs: Tensor | None
+    parts: Mapping[str, Tensor]
+    absent: Mapping[str, str]
     n_parameters: int
 
 
@@ -75,7 +84,6 @@ class FeatureStore:
             "revision": candidate.revision,
             "architecture": candidate.architecture,
             "preprocess": candidate.preprocess.identity,
-            "layer": "penultimate",
             "dtype": dtype,
         }
         key = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -96,17 +104,17 @@ class Entry:
     identity: Mapping[str, object]
     _in_memory: list[Chunk] = field(default_factory=list)
 
-    def read(self, wanted: Collection[bytes]) -> list[Chunk]:
+    def read(self, wanted: Collection[bytes], parts: Collection[str]) -> list[Chunk]:
         """The sound chunks that hold some of the wanted rows (a candidate's other tasks are not read).
 
-        A damaged file is removed with a warning, to be computed again.
+        They carry the wanted parts only. A damaged file is removed with a warning, to be computed again.
         """
         from safetensors import SafetensorError
 
         chunks, rows = list(self._in_memory), frozenset(wanted)
         for path in sorted(self.folder.glob("*.safetensors")) if self.folder else []:
             try:
-                chunk = _read(path, rows, self.identity)
+                chunk = _read(path, rows, parts, self.identity)
                 chunks.extend([] if chunk is None else [chunk])
             except FileNotFoundError:  # another process removed it first
                 continue
@@ -140,50 +148,43 @@ class Entry:
         self._in_memory.clear()
 
 
-def gather_rows(chunks: Sequence[Chunk], wanted: Sequence[bytes]) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Find rows by their digests.
-
-    Args:
-        chunks: What there is.
-        wanted: Digest of each row asked for.
-
-    Returns:
-        Positions in ``wanted`` that were found, and for each its (chunk, row in it).
-    """
-    place = {bytes(digest): (number, row) for number, c in enumerate(chunks) for row, digest in enumerate(c.digests)}
-    found = [position for position, digest in enumerate(wanted) if digest in place]
-    return np.asarray(found, dtype=np.int64), [place[wanted[position]] for position in found]
+def rows_with(chunks: Sequence[Chunk], wanted: Sequence[bytes], part: str) -> set[int]:
+    """Positions in ``wanted`` whose rows have the part, or are known to be of a candidate that cannot give it."""
+    there = {bytes(digest) for c in chunks if part in c.parts or part in c.absent for digest in c.digests}
+    return {position for position, digest in enumerate(wanted) if digest in there}
 
 
-def assemble(chunks: Sequence[Chunk], places: Sequence[tuple[int, int]], part: str) -> Tensor | None:
-    """Rows out of chunks, in the order of ``places``; None where the chunks lack that part."""
-    tensors = [getattr(chunk, part) for chunk in chunks]
-    if not places or tensors[places[0][0]] is None:
+def assemble(chunks: Sequence[Chunk], wanted: Sequence[bytes], part: str) -> Tensor | None:
+    """One part of the wanted rows, ``(n_wanted, width)`` float32; None where a wanted row lacks it."""
+    having = [chunk for chunk in chunks if part in chunk.parts]
+    place = {bytes(digest): (number, row) for number, c in enumerate(having) for row, digest in enumerate(c.digests)}
+    if not wanted or not place.keys() >= set(wanted):
         return None
-    if len(chunks) == 1 and places == [(0, row) for row in range(len(chunks[0].digests))]:
-        return tensors[0]  # the usual case needs no copy
-    out = torch.empty(len(places), tensors[places[0][0]].shape[1], dtype=torch.float32)
+    places = [place[digest] for digest in wanted]
+    if len(having) == 1 and places == [(0, row) for row in range(len(having[0].digests))]:
+        return having[0].parts[part]  # the usual case needs no copy
+    out = torch.empty(len(places), having[places[0][0]].parts[part].shape[1], dtype=torch.float32)
     numbers = np.asarray([number for number, _ in places])
     rows = torch.as_tensor([row for _, row in places])
-    for number, tensor in enumerate(tensors):
+    for number, chunk in enumerate(having):
         here = torch.from_numpy(np.flatnonzero(numbers == number))
-        out[here] = tensor[rows[here]]
+        out[here] = chunk.parts[part][rows[here]]
     return out
 
 
 def _write(folder: Path, chunk: Chunk, identity: Mapping[str, object]) -> None:
     from safetensors.torch import save
 
-    tensors = {"digests": torch.from_numpy(chunk.digests), "features": chunk.features}
-    if chunk.source_probs is not None:
-        tensors["source_probs"] = chunk.source_probs
+    tensors = {"digests": torch.from_numpy(chunk.digests), **chunk.parts}
     metadata = {
         "identity": json.dumps(identity),
         "n_parameters": str(chunk.n_parameters),
-        "checksum": _checksum(tensors),
+        "absent": json.dumps(dict(chunk.absent)),
+        **{f"checksum {name}": _checksum(tensor) for name, tensor in tensors.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    name = hashlib.blake2b(chunk.digests.tobytes(), digest_size=8).hexdigest()
+    content = chunk.digests.tobytes() + json.dumps([sorted(chunk.parts), sorted(chunk.absent)]).encode()
+    name = hashlib.blake2b(content, digest_size=8).hexdigest()
     temporary = folder / f".{name}-{secrets.token_hex(4)}"  # not mkstemp's: a shared cache is for others to read too
     try:
         with temporary.open("xb") as file:
@@ -196,25 +197,31 @@ def _write(folder: Path, chunk: Chunk, identity: Mapping[str, object]) -> None:
         raise
 
 
-def _read(path: Path, wanted: frozenset[bytes], identity: Mapping[str, object]) -> Chunk | None:
+def _read(
+    path: Path, wanted: frozenset[bytes], parts: Collection[str], identity: Mapping[str, object]
+) -> Chunk | None:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        digests = file.get_tensor("digests").numpy()
-        if wanted.isdisjoint(map(bytes, digests)):
-            return None
         metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    if _checksum(tensors) != metadata.get("checksum"):
-        raise ValueError("its checksum does not match")
+        digests = _checked(file.get_tensor("digests"), "digests", metadata).numpy()
+        absent = {part: why for part, why in json.loads(metadata["absent"]).items() if part in parts}
+        here = set(file.keys()).intersection(parts)
+        if wanted.isdisjoint(map(bytes, digests)) or not (here or absent):
+            return None
+        tensors = {part: _checked(file.get_tensor(part), part, metadata) for part in here}
     if json.loads(metadata["identity"]) != identity:
         raise ValueError("it belongs to another candidate")
-    return Chunk(digests, tensors["features"], tensors.get("source_probs"), int(metadata["n_parameters"]))
+    return Chunk(digests, tensors, absent, int(metadata["n_parameters"]))
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    hasher = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        hasher.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
-        hasher.update(tensors[name].contiguous().numpy().data)
+def _checked(tensor: Tensor, name: str, metadata: Mapping[str, str]) -> Tensor:
+    if _checksum(tensor) != metadata.get(f"checksum {name}"):
+        raise ValueError(f"the checksum of its {name} does not match")
+    return tensor
+
+
+def _checksum(tensor: Tensor) -> str:
+    hasher = hashlib.blake2b(f"{tuple(tensor.shape)} {tensor.dtype}".encode(), digest_size=16)
+    hasher.update(tensor.contiguous().numpy().data)
     return hasher.hexdigest()

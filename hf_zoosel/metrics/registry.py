@@ -3,18 +3,50 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from hf_zoosel.metrics.baselines import random_score, size, source_accuracy
+from hf_zoosel.metrics.consensus import consensus, own_scores
+from hf_zoosel.metrics.feature_metrics import feature_metrics_over_zoo, feature_metrics_terms
+from hf_zoosel.metrics.gbc import gbc, gbc_influence
+from hf_zoosel.metrics.h_score import h_score
 from hf_zoosel.metrics.knn import knn, knn_influence
 from hf_zoosel.metrics.leep import leep, leep_influence
 from hf_zoosel.metrics.lfc import lfc, lfc_influence
+from hf_zoosel.metrics.lgc import lgc, lgc_influence
 from hf_zoosel.metrics.linear import linear, linear_influence
 from hf_zoosel.metrics.logme import logme, logme_influence
+from hf_zoosel.metrics.parc import parc, parc_influence
+from hf_zoosel.metrics.rsa import rsa, rsa_influence
+from hf_zoosel.metrics.transrate import transrate, transrate_influence
 
-Need = Literal["features", "source_probs"]
+RowPart = Literal[
+    "features",  # (n, d) input of the classifier
+    "source_logits",  # (n, z) output of the source head
+    "source_probs",  # (n, z) its softmax
+    "map_statistics",  # (n, 2) see feature_metrics.map_statistics
+    "gradients",  # (n, 10,000) of the mean feature; see features/gradients.py
+    "gradients_logits",  # (n, 10,000) of the sum of the source logits
+    "gradients_random",  # (n, 10,000) of a random head
+]
+Fact = Literal[
+    "labels",  # (n,)
+    "reference",  # (n, r) features of the same samples by a reference network
+    "source_means",  # (z, d) mean features of the source classes
+    "source_counts",  # (z,) how many source samples each has
+    "source_features",  # (m, d) features of source samples
+    "source_labels",  # (m,) their classes
+    "n_parameters",  # of the whole network
+    "source_accuracy",  # on the data it was trained on, in [0, 1]
+    "identity",  # text that no other candidate has
+    "scores",  # the candidate's scores by the other metrics that were asked for
+]
+Need = RowPart | Fact
+PER_ROW = frozenset({*get_args(RowPart), "labels", "reference"})
 
 
 @dataclass(frozen=True)
@@ -23,35 +55,92 @@ class Metric:
 
     Attributes:
         name: The name a person asks for.
-        fn: ``fn(*needs, labels) -> float``; higher is better.
-        needs: What is passed before ``labels``, in this order.
+        fn: ``fn(*needs) -> float``, higher is better. Zoo-relative metrics return a tuple of terms instead.
+        needs: What is passed, in this order.
         cost: Time in n samples, d features, k classes, z source classes.
         reference: arXiv id, DOI or short citation.
         influence: Same arguments as ``fn``, returns ``(score, influence)`` with influence ``(n,)`` in float64: on
             rows weighted by w (class totals kept) the score is ``score + mean((w - 1) * influence)`` to first order.
             None where no such form is known.
+        over_zoo: Turns the terms of all m candidates ``(m, q)`` into their scores ``(m,)``; None for a metric whose
+            score depends on the candidate alone.
     """
 
     name: str
-    fn: Callable[..., float]
+    fn: Callable[..., Any]
     needs: tuple[Need, ...]
     cost: str
     reference: str
     influence: Callable[..., tuple[float, Tensor]] | None = None
+    over_zoo: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it never looks at the target: a baseline that every other metric should beat."""
+        return not PER_ROW.intersection(self.needs) and "scores" not in self.needs
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What a forward pass must leave behind for it."""
+        logits = ("source_logits",) if "source_probs" in self.needs else ()
+        return (*logits, *(need for need in self.needs if need in get_args(RowPart) and need != "source_probs"))
 
 
 _GRAM = "O(n d min(n, d))"
+_ON_FEATURES: tuple[Need, ...] = ("features", "labels")
+_ON_PROBS: tuple[Need, ...] = ("source_probs", "labels")
+_LGC = "O(n^2 p), p <= 10,000"
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "lfc": Metric("lfc", lfc, ("features",), _GRAM, "arXiv:2102.00084", lfc_influence),
-        "leep": Metric("leep", leep, ("source_probs",), "O(n z)", "arXiv:2002.12462", leep_influence),
-        "logme": Metric("logme", logme, ("features",), _GRAM, "arXiv:2102.11005", logme_influence),
-        "knn": Metric("knn", knn, ("features",), "O(n^2 d)", "doi:10.1109/TIT.1967.1053964", knn_influence),
-        "linear": Metric(
-            "linear", linear, ("features",), _GRAM, "doi:10.1080/00401706.1974.10489157", linear_influence
-        ),
-    }
+
+def _lines(*metrics: Metric) -> Mapping[str, Metric]:
+    return MappingProxyType({metric.name: metric for metric in metrics})
+
+
+METRICS = _lines(
+    Metric("lfc", lfc, _ON_FEATURES, _GRAM, "arXiv:2102.00084", lfc_influence),
+    Metric("lgc", lgc, ("gradients", "labels"), _LGC, "arXiv:2102.00084", lgc_influence),
+    Metric("leep", leep, _ON_PROBS, "O(n z)", "arXiv:2002.12462", leep_influence),
+    Metric("logme", logme, _ON_FEATURES, _GRAM, "arXiv:2102.11005", logme_influence),
+    Metric("knn", knn, _ON_FEATURES, "O(n^2 d)", "doi:10.1109/TIT.1967.1053964", knn_influence),
+    Metric("linear", linear, _ON_FEATURES, _GRAM, "doi:10.1080/00401706.1974.10489157", linear_influence),
+    Metric("h_score", h_score, _ON_FEATURES, _GRAM, "arXiv:2110.06893"),
+    Metric("transrate", transrate, _ON_FEATURES, _GRAM, "arXiv:2106.09362", transrate_influence),
+    Metric("gbc", gbc, _ON_FEATURES, _GRAM, "arXiv:2111.12780", gbc_influence),
+    Metric("parc", parc, _ON_FEATURES, "O(n^2 (d + log n))", "arXiv:2111.06977", parc_influence),
+    Metric("rsa", rsa, ("features", "reference"), "O(n^2 (d + log n))", "arXiv:2102.00084", rsa_influence),
+    Metric(
+        "feature_metrics",
+        feature_metrics_terms,
+        ("map_statistics",),
+        "O(n)",
+        "openreview:BylT8RNKPH",
+        over_zoo=feature_metrics_over_zoo,
+    ),
+    Metric("consensus", own_scores, ("scores",), "O(m^2) in m candidates", "Borda 1781", over_zoo=consensus),
+    Metric("size", size, ("n_parameters",), "O(1)", "static baseline"),
+    Metric("source_accuracy", source_accuracy, ("source_accuracy",), "O(1)", "static baseline"),
+    Metric("random", random_score, ("identity",), "O(1)", "static baseline"),
+)
+
+VARIANTS = _lines(
+    Metric(
+        "lfc_centered",
+        partial(lfc, centered=True),
+        _ON_FEATURES,
+        _GRAM,
+        "arXiv:2102.00084",
+        partial(lfc_influence, centered=True),
+    ),
+    Metric(
+        "lfc_cosine",
+        partial(lfc, cosine=True),
+        _ON_FEATURES,
+        _GRAM,
+        "arXiv:2102.00084",
+        partial(lfc_influence, cosine=True),
+    ),
+    Metric("lgc_logits", lgc, ("gradients_logits", "labels"), _LGC, "arXiv:2102.00084", lgc_influence),
+    Metric("lgc_random", lgc, ("gradients_random", "labels"), _LGC, "arXiv:2102.00084", lgc_influence),
 )
 
 
@@ -59,28 +148,29 @@ def get_metric(metric: str | Metric | Callable[..., float]) -> Metric:
     """Look a metric up by name; a bare ``fn(features, labels) -> float`` becomes a metric of its own name.
 
     Args:
-        metric: A name in ``METRICS``, a ``Metric``, or a function of features and labels.
+        metric: A name in ``METRICS`` or ``VARIANTS``, a ``Metric``, or a function of features and labels.
 
     Returns:
         The table's entry, or a new one.
 
     Raises:
-        ValueError: If the name is not in the table.
+        ValueError: If the name is in neither table.
         TypeError: If ``metric`` is neither a name nor callable.
 
     Example:
         >>> get_metric("leep").needs
-        ('source_probs',)
+        ('source_probs', 'labels')
     """
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, str):
-        if metric in METRICS:
-            return METRICS[metric]
-        close = get_close_matches(metric.lower(), METRICS, n=1)
+        known = {**METRICS, **VARIANTS}
+        if metric in known:
+            return known[metric]
+        close = get_close_matches(metric.lower(), known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"`metric` must be one of {sorted(METRICS)}, got {metric!r}.{hint}")
+        raise ValueError(f"`metric` must be one of {sorted(METRICS)} or {sorted(VARIANTS)}, got {metric!r}.{hint}")
     if not callable(metric):
         raise TypeError(f"`metric` must be a name, a Metric or a function, got {type(metric).__name__}.")
     name = getattr(metric, "__name__", type(metric).__name__)
-    return Metric(name, metric, needs=("features",), cost="unknown", reference="user-defined")
+    return Metric(name, metric, needs=("features", "labels"), cost="unknown", reference="user-defined")

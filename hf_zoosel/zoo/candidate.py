@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from hf_zoosel.zoo.network import Network
 from hf_zoosel.zoo.preprocess import Preprocess
+from hf_zoosel.zoo.source_stats import SourceStats
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Candidate:
         preprocess: Its own preprocessing.
         load: Builds the network with its weights, on the CPU, in evaluation mode.
         notes: What a person should know about it.
+        source_accuracy: Top-1 accuracy on the data it was trained on, in [0, 1], as published with it.
+        source_stats: Reads the statistics of its source classes published with it; None where there are none.
     """
 
     name: str
@@ -27,6 +30,8 @@ class Candidate:
     preprocess: Preprocess
     load: Callable[[], Network]
     notes: tuple[str, ...] = ()
+    source_accuracy: float | None = None
+    source_stats: Callable[[], SourceStats] | None = None
 
     def named(self, name: str) -> "Candidate":
         """The same candidate under another name."""

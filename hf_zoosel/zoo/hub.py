@@ -1,13 +1,15 @@
 """Hub repositories as folders: configuration first, weights when they are needed, always one pinned commit."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hf_zoosel.zoo.errors import CandidateError, one_line
 from hf_zoosel.zoo.weights import INDEX, main_file, shards_of
 
 _TIMEOUT = 10.0  # seconds
-_SMALL_FILES = ("preprocessor_config.json", "processor_config.json")
+_SMALL_FILES = ("preprocessor_config.json", "processor_config.json")  # what is built from needs them beside it
 
 
 class OutOfReachError(CandidateError):
@@ -16,12 +18,20 @@ class OutOfReachError(CandidateError):
 
 @dataclass(frozen=True)
 class Pinned:
-    """A repository at one commit: ``folder`` holds its configuration, and its weights after :meth:`fetch`."""
+    """A repository at one commit: ``folder`` holds its configuration, and its weights after :meth:`fetch`.
+
+    ``files`` are the names of all it holds, as far as that is known.
+    """
 
     repo_id: str
     commit: str
     folder: Path
     weights: str
+    files: frozenset[str]
+
+    def beside(self, name: str) -> Callable[[], Path] | None:
+        """What brings another file of the repository from the Hub; None where it has no such file."""
+        return partial(_download, self.repo_id, name, self.commit) if name in self.files else None
 
     def fetch(self) -> None:
         """Bring the safetensors.
@@ -69,7 +79,7 @@ def pin(repo_id: str, revision: str | None = None) -> Pinned:
     for name in _SMALL_FILES:
         if name in names:
             _download(repo_id, name, config.parent.name)
-    return Pinned(repo_id, config.parent.name, config.parent, weights)
+    return Pinned(repo_id, config.parent.name, config.parent, weights, frozenset(names))
 
 
 def _from_cache(repo_id: str, revision: str | None, cause: Exception) -> Pinned:
@@ -82,9 +92,9 @@ def _from_cache(repo_id: str, revision: str | None, cause: Exception) -> Pinned:
         raise OutOfReachError(_reason(repo_id, cause)) from None
     names = {path.name for path in folder.iterdir()}
     if "model.safetensors" in names:
-        return Pinned(repo_id, folder.name, folder, "model.safetensors")
+        return Pinned(repo_id, folder.name, folder, "model.safetensors", frozenset(names))
     if INDEX in names and names.issuperset(shards_of(folder / INDEX)):
-        return Pinned(repo_id, folder.name, folder, INDEX)
+        return Pinned(repo_id, folder.name, folder, INDEX, frozenset(names))
     raise OutOfReachError(_reason(repo_id, cause))
 
 

@@ -96,7 +96,7 @@ def _from_hub(text: str, name: str) -> Candidate:
         if twin in embedded_models():
             raise CandidateError(f"{error} Or use {twin!r}, which is installed.") from None
         raise
-    return describe_folder(pinned.folder, name, pinned.commit, fetch=pinned.fetch)
+    return describe_folder(pinned.folder, name, pinned.commit, fetch=pinned.fetch, beside=pinned.beside)
 
 
 def _timm_repository(name: str) -> str:

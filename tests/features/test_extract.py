@@ -31,11 +31,11 @@ class _Elsewhere:
 ON_DEVICE = Runtime(_Elsewhere(), torch.float32)
 
 
-def run(candidates, task, folder, runtime=CPU):
+def run(candidates, task, folder, runtime=CPU, parts=()):
     return {
         c.name: outcome
         for c, outcome in extract(
-            candidates, task, store=FeatureStore(folder), runtime=runtime, team=ALONE, progress=False
+            candidates, task, parts=parts, store=FeatureStore(folder), runtime=runtime, team=ALONE, progress=False
         )
     }
 
@@ -301,8 +301,10 @@ def test_features_do_not_keep_the_activations_they_were_cut_from(task, tmp_path)
     rows = range(len(task))
     with closing(PixelBlock(task.images, {candidate.preprocess.key: (candidate.preprocess, rows)})) as block:
         one = Runtime(CPU.device, CPU.dtype, batch_size=len(task))
-        done = run_network(candidate.load(), candidate.preprocess, block, rows, runtime=one, seen=lambda n: None)
-    assert done.features.untyped_storage().nbytes() == done.features.nbytes
+        done = run_network(
+            candidate.load(), candidate.preprocess, block, rows, parts=["features"], runtime=one, seen=lambda n: None
+        )
+    assert done.parts["features"].untyped_storage().nbytes() == done.parts["features"].nbytes
 
 
 def test_a_transform_that_leaves_by_sys_exit_is_heard_and_gives_no_features(task, tmp_path):

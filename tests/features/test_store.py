@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from hf_zoosel.features import store as store_module
-from hf_zoosel.features.store import Chunk, FeatureStore, assemble, default_cache_dir, gather_rows
+from hf_zoosel.features.store import Chunk, FeatureStore, assemble, default_cache_dir, rows_with
+
+PARTS = ("features", "source_logits")
 
 
 @pytest.fixture
@@ -18,7 +20,7 @@ def entry(candidate, tmp_path):
 def some_rows(numbers, n_features=4):
     digests = np.stack([np.full(16, number, dtype=np.uint8) for number in numbers])
     features = torch.tensor(numbers, dtype=torch.float32)[:, None].expand(-1, n_features).contiguous()
-    return Chunk(digests, features, features.softmax(dim=1), n_parameters=7)
+    return Chunk(digests, {"features": features}, {"source_logits": "it has no source head"}, n_parameters=7)
 
 
 def keys(*numbers):
@@ -28,17 +30,36 @@ def keys(*numbers):
 def test_rows_come_back_in_the_order_asked_for_from_any_chunk(entry):
     entry.append(some_rows([1, 2, 3]))
     entry.append(some_rows([4, 5]))
-    chunks = entry.read(keys(5, 1, 9, 4))
-    found, places = gather_rows(chunks, keys(5, 1, 9, 4))
-    assert found.tolist() == [0, 1, 3]
-    assert assemble(chunks, places, "features")[:, 0].tolist() == [5, 1, 4]
+    chunks = entry.read(keys(5, 1, 9, 4), PARTS)
+    assert rows_with(chunks, keys(5, 1, 9, 4), "features") == {0, 1, 3}
+    assert assemble(chunks, keys(5, 1, 4), "features")[:, 0].tolist() == [5, 1, 4]
     assert chunks[0].n_parameters == 7
+
+
+def test_a_part_the_candidate_cannot_give_is_known_and_not_asked_for_again(entry):
+    entry.append(some_rows([1, 2]))
+    chunks = entry.read(keys(1, 2), PARTS)
+    assert rows_with(chunks, keys(1, 2, 3), "source_logits") == {0, 1}
+    assert assemble(chunks, keys(1, 2), "source_logits") is None
+    assert chunks[0].absent == {"source_logits": "it has no source head"}
+
+
+def test_parts_written_at_different_times_come_together_and_only_those_asked_for_are_read(entry):
+    entry.append(some_rows([1, 2, 3]))
+    later = some_rows([3, 1, 2])
+    entry.append(Chunk(later.digests, {"gradients": later.parts["features"] * 10}, {}, 7))
+    chunks = entry.read(keys(2, 1), (*PARTS, "gradients"))
+    assert assemble(chunks, keys(2, 1), "features")[:, 0].tolist() == [2, 1]
+    assert assemble(chunks, keys(2, 1), "gradients")[:, 0].tolist() == [20, 10]
+    (alone,) = entry.read(keys(2, 1), ["gradients"])
+    assert set(alone.parts) == {"gradients"}
+    assert alone.absent == {}
 
 
 def test_chunks_without_a_wanted_row_are_not_read(entry):
     entry.append(some_rows([1, 2, 3]))
     entry.append(some_rows([4, 5]))
-    assert len(entry.read(keys(4))) == 1
+    assert len(entry.read(keys(4), PARTS)) == 1
 
 
 def test_a_damaged_file_is_removed_and_said(entry, caplog):
@@ -47,7 +68,7 @@ def test_a_damaged_file_is_removed_and_said(entry, caplog):
     for content in (b"", b"not safetensors", path.read_bytes()[:-20], path.read_bytes()[:-1] + b"\x55"):
         path.write_bytes(content)
         with caplog.at_level(logging.WARNING):
-            assert entry.read(keys(1)) == []
+            assert entry.read(keys(1), PARTS) == []
         assert "damaged" in caplog.text
         assert not path.exists()
         caplog.clear()
@@ -56,7 +77,7 @@ def test_a_damaged_file_is_removed_and_said(entry, caplog):
 
 def test_a_damaged_file_that_cannot_be_removed_is_no_reason_to_stop(entry, caplog):
     (entry.folder / "a folder.safetensors").mkdir(parents=True)
-    assert entry.read(keys(1)) == []
+    assert entry.read(keys(1), PARTS) == []
     assert "damaged" in caplog.text
 
 
@@ -66,7 +87,7 @@ def test_rows_of_another_candidate_are_not_taken_for_ones_own(candidate, entry, 
     entry.folder.mkdir(parents=True)
     (path,) = other.folder.glob("*.safetensors")
     path.rename(entry.folder / path.name)
-    assert entry.read(keys(1)) == []
+    assert entry.read(keys(1), PARTS) == []
     assert "another candidate" in caplog.text
 
 
@@ -77,7 +98,7 @@ def test_a_kill_while_writing_leaves_no_half_file_in_sight(entry, monkeypatch):
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         entry.append(some_rows([1]))
-    assert entry.read(keys(1)) == []
+    assert entry.read(keys(1), PARTS) == []
     assert list(entry.folder.iterdir()) == []
 
 
@@ -89,7 +110,7 @@ def test_a_full_disk_keeps_the_rows_for_this_call(entry, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         entry.append(some_rows([1, 2]))
     assert "disk is full" in caplog.text
-    assert len(entry.read(keys(2))) == 1
+    assert len(entry.read(keys(2), PARTS)) == 1
     assert list(entry.folder.glob("*")) == []
 
 
@@ -99,20 +120,20 @@ def test_a_cache_folder_that_cannot_be_written_is_no_reason_to_stop(candidate, t
     entry = FeatureStore(blocked).entry(candidate(), "float32")
     entry.append(some_rows([1]))
     assert "cannot be cached" in caplog.text
-    assert len(entry.read(keys(1))) == 1
+    assert len(entry.read(keys(1), PARTS)) == 1
 
 
 def test_another_version_of_a_library_finds_nothing(candidate, tmp_path, monkeypatch):
     FeatureStore(tmp_path).entry(candidate(), "float32").append(some_rows([1]))
-    assert FeatureStore(tmp_path).entry(candidate(), "float32").read(keys(1)) != []
+    assert FeatureStore(tmp_path).entry(candidate(), "float32").read(keys(1), PARTS) != []
     monkeypatch.setattr(store_module, "version", lambda library: "99.0")
-    assert FeatureStore(tmp_path).entry(candidate(), "float32").read(keys(1)) == []
+    assert FeatureStore(tmp_path).entry(candidate(), "float32").read(keys(1), PARTS) == []
 
 
 def test_another_layout_finds_nothing(candidate, tmp_path, monkeypatch):
     FeatureStore(tmp_path).entry(candidate(), "float32").append(some_rows([1]))
-    monkeypatch.setattr(store_module, "LAYOUT", "2")
-    assert FeatureStore(tmp_path).entry(candidate(), "float32").read(keys(1)) == []
+    monkeypatch.setattr(store_module, "LAYOUT", "99")
+    assert FeatureStore(tmp_path).entry(candidate(), "float32").read(keys(1), PARTS) == []
 
 
 def test_the_name_of_a_candidate_does_not_matter_but_dtype_and_weights_do(candidate, tmp_path):

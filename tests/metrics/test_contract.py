@@ -1,20 +1,25 @@
-"""What every entry of METRICS promises."""
+"""What every entry of METRICS and VARIANTS promises."""
 
 import math
 import sys
+import warnings
 
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from hf_zoosel.metrics import METRICS, _blocks
+from hf_zoosel.metrics import METRICS, VARIANTS, _blocks
+from hf_zoosel.metrics.registry import PER_ROW
 
-pytestmark = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+TABLE = {name: metric for name, metric in {**METRICS, **VARIANTS}.items() if PER_ROW.intersection(metric.needs)}
+LABELLED = {name: metric for name, metric in TABLE.items() if "labels" in metric.needs}
+WITH_INFLUENCE = {name: metric for name, metric in TABLE.items() if metric.influence is not None}
+STATIC = {name: metric for name, metric in METRICS.items() if metric.is_static}
+OVER_ZOO = {name: metric for name, metric in METRICS.items() if metric.over_zoo is not None}
 
 
-def rows_for(metric, features):
-    """What the metric asks for, made from features: themselves, or a softmax of them as a source head's output."""
-    return features.softmax(dim=1) if metric.needs == ("source_probs",) else features
+def each(table):
+    return pytest.mark.parametrize("metric", table.values(), ids=table)
 
 
 def problem(n=40, d=12, k=4, signal=1.0, seed=0):
@@ -24,125 +29,171 @@ def problem(n=40, d=12, k=4, signal=1.0, seed=0):
     return (means[labels] + torch.randn(n, d, generator=generator)).double(), labels
 
 
+def arguments(metric, features, labels):
+    """All the metric asks for, made from features and labels; row by row, so that their order is the features'."""
+    source, source_labels = problem(60, features.shape[1], k=5, seed=7)
+    mixing = torch.randn(features.shape[1], 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    made = {
+        "features": features,
+        "source_logits": features,
+        "source_probs": features.softmax(dim=1),
+        "map_statistics": features[:, :2].sigmoid(),
+        "labels": labels,
+        "reference": (features.double() @ mixing).to(features.dtype),
+        "source_means": torch.stack([source[source_labels == c].mean(dim=0) for c in range(5)]),
+        "source_counts": torch.full((5,), 300),
+        "source_features": source,
+        "source_labels": source_labels,
+    }
+    return [made.get(need, features) for need in metric.needs]
+
+
+def value(metric, features, labels):
+    """The score, or the terms of a zoo-relative metric, as a list of floats; degenerate inputs may warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score = metric.fn(*arguments(metric, features, labels))
+    return list(score) if isinstance(score, tuple) else [score]
+
+
 SHAPES = [(40, 12), (40, 40), (20, 90)]
 
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
-def test_returns_one_finite_float_the_same_each_time(metric, n, d):
+@each(TABLE)
+def test_returns_finite_floats_the_same_each_time(metric, n, d):
     features, labels = problem(n, d)
-    score = metric.fn(rows_for(metric, features), labels)
-    assert isinstance(score, float)
-    assert math.isfinite(score)
-    assert metric.fn(rows_for(metric, features), labels) == score
+    scores = value(metric, features, labels)
+    assert all(isinstance(score, float) and math.isfinite(score) for score in scores)
+    assert value(metric, features, labels) == scores
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(shape=st.sampled_from(SHAPES), random=st.randoms(use_true_random=False), half=st.booleans())
+@each(TABLE)
 def test_ignores_sample_order_and_class_names(metric, shape, random, half):
     features, labels = problem(*shape, signal=0.3)
     if half:  # duplicates, and a class of one sample
         features = torch.cat([features, features[:5]])
         labels = torch.cat([labels, torch.tensor([0, 1, 2, 3, 9])])
-    rows, order = rows_for(metric, features), random.sample(range(len(labels)), len(labels))
+    order = random.sample(range(len(labels)), len(labels))
     renamed = (100 - 7 * labels[order]).to(torch.int16)
-    score, influence = metric.influence(rows, labels)
-    other_score, other_influence = metric.influence(rows[order], renamed)
-    assert other_score == pytest.approx(score, rel=1e-9)
-    assert other_influence.numpy() == pytest.approx(influence[order].numpy(), rel=1e-6, abs=1e-7)
+    assert value(metric, features[order], renamed) == pytest.approx(value(metric, features, labels), rel=1e-9)
+    if metric.influence is not None:
+        _, influence = metric.influence(*arguments(metric, features, labels))
+        _, other = metric.influence(*arguments(metric, features[order], renamed))
+        assert other.numpy() == pytest.approx(influence[order].numpy(), rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
+@each({name: metric for name, metric in LABELLED.items() if metric.over_zoo is None})
 def test_informative_features_beat_shuffled_labels(metric, n, d):
     features, labels = problem(n, d)
     shuffled = labels[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
-    rows = rows_for(metric, features)
-    assert metric.fn(rows, labels) > metric.fn(rows, shuffled)
+    assert value(metric, features, labels) > value(metric, features, shuffled)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@each(TABLE)
 def test_leaves_its_input_as_it_was(metric, dtype):
     features, labels = problem()
-    rows = rows_for(metric, features).to(dtype)
-    rows_before, labels_before = rows.clone(), labels.clone()
-    metric.influence(rows, labels)
-    metric.fn(rows, labels)
-    assert torch.equal(rows, rows_before)
-    assert torch.equal(labels, labels_before)
+    given_to_it = arguments(metric, features.to(dtype), labels)
+    before = [one.clone() for one in given_to_it]
+    metric.fn(*given_to_it)
+    if metric.influence is not None:
+        metric.influence(*given_to_it)
+    assert all(torch.equal(one, other) for one, other in zip(given_to_it, before, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@each(TABLE)
 def test_accepts_any_float_type_and_computes_in_float64(metric, dtype):
     features, labels = problem()
-    rows = rows_for(metric, features).to(dtype)
-    if metric.needs == ("source_probs",):  # rounded in float64, rows that sum to 1.002 are no probabilities
-        assert metric.fn(rows, labels) == pytest.approx(metric.fn(rows_for(metric, features), labels), rel=1e-2)
+    low = features.to(dtype)
+    if {"source_probs", "map_statistics", "reference"}.intersection(metric.needs):  # made in the low precision
+        assert value(metric, low, labels) == pytest.approx(value(metric, features, labels), rel=5e-2, abs=1e-2)
     else:
-        assert metric.fn(rows, labels) == metric.fn(rows.double(), labels)
+        assert value(metric, low, labels) == pytest.approx(value(metric, low.double(), labels), rel=1e-12)
 
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
+@each(TABLE)
 def test_blocks_of_rows_change_nothing(metric, monkeypatch, n, d):
     features, labels = problem(n, d, signal=0.3)
-    score, influence = metric.influence(rows_for(metric, features), labels)
+    whole = value(metric, features, labels)
     monkeypatch.setattr(_blocks, "_BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(_blocks, "_MIN_ROWS", 7)
     monkeypatch.setattr(sys.modules["hf_zoosel.metrics.knn"], "_STRIP_ELEMENTS", 3 * n)
-    assert metric.fn(rows_for(metric, features), labels) == pytest.approx(score, rel=1e-11)
-    blockwise_score, blockwise_influence = metric.influence(rows_for(metric, features), labels)
-    assert blockwise_score == pytest.approx(score, rel=1e-11)
-    assert blockwise_influence.numpy() == pytest.approx(influence.numpy(), rel=1e-7, abs=1e-9)
+    assert value(metric, features, labels) == pytest.approx(whole, rel=1e-9)
 
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
+@each(WITH_INFLUENCE)
 def test_influence_comes_with_the_score_and_one_value_per_sample(metric, n, d):
     features, labels = problem(n, d, signal=0.3)
-    score, influence = metric.influence(rows_for(metric, features), labels)
-    assert score == pytest.approx(metric.fn(rows_for(metric, features), labels), rel=1e-12)
+    score, influence = metric.influence(*arguments(metric, features, labels))
+    assert [score] == pytest.approx(value(metric, features, labels), rel=1e-12)
     assert influence.shape == (n,)
     assert influence.dtype == torch.float64
     assert influence.isfinite().all()
     assert influence.std() > 0
 
 
-def test_every_sample_its_own_class_is_a_legal_task(metric):
-    features, _ = problem(10, 6)
-    assert math.isfinite(metric.fn(rows_for(metric, features), torch.arange(10)))
+@each(TABLE)
+@pytest.mark.parametrize("case", ["one sample a class", "two samples", "duplicates", "constant", "constant column"])
+def test_a_degenerate_task_gives_finite_numbers_or_a_clear_error(metric, case):
+    features, labels = problem(10, 6)
+    if case == "one sample a class":
+        labels = torch.arange(10)
+    elif case == "two samples":
+        features, labels = features[:2], torch.tensor([8, -8])
+    elif case == "duplicates":
+        features, labels = features[[0, 1] * 5], labels[[0, 1] * 5]
+    elif case == "constant":
+        features = torch.ones_like(features)
+    else:
+        features[:, 2] = 0
+    try:
+        scores = value(metric, features, labels)
+    except ValueError as error:
+        scores, reason = [], str(error)
+        assert " must " in reason
+    assert all(map(math.isfinite, scores))
 
 
-def test_two_samples_are_enough(metric):
-    rows = rows_for(metric, torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
-    score, influence = metric.influence(rows, torch.tensor([8, -8]))
-    assert math.isfinite(score)
-    assert influence.isfinite().all()
-
-
+@each(TABLE)
 def test_gradients_are_neither_needed_nor_kept(metric):
     features, labels = problem()
-    rows = rows_for(metric, features).requires_grad_()
-    score, influence = metric.influence(rows, labels)
-    assert isinstance(score, float)
-    assert not influence.requires_grad
+    assert all(isinstance(score, float) for score in value(metric, features.requires_grad_(), labels))
+    if metric.influence is not None:
+        assert not metric.influence(*arguments(metric, features, labels))[1].requires_grad
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
+@each(TABLE)
 def test_rows_that_are_not_finite_are_counted_in_the_error(metric, bad):
     features, labels = problem()
-    rows = rows_for(metric, features)
-    rows[3, 2] = rows[3, 5] = rows[11, 0] = bad
+    given_to_it = arguments(metric, features, labels)
+    first = given_to_it[0].clone()
+    first[3, 0] = first[3, 1] = first[11, 0] = bad
     with pytest.raises(ValueError, match=r"must be finite, got 2 of 40 rows"):
-        metric.fn(rows, labels)
+        metric.fn(first, *given_to_it[1:])
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 3, 4), (40, 0)])
+@each(TABLE)
 def test_other_than_a_matrix_is_refused(metric, shape):
+    features, labels = problem()
     with pytest.raises(ValueError, match=r"must be 2-D"):
-        metric.fn(torch.rand(shape), torch.arange(40) % 2)
+        metric.fn(torch.rand(shape), *arguments(metric, features, labels)[1:])
 
 
-@pytest.mark.parametrize("rows", [torch.ones(4, 3, dtype=torch.int64), [[0.5, 0.5]] * 4])
+@pytest.mark.parametrize("rows", [torch.ones(40, 3, dtype=torch.int64), [[0.5, 0.5]] * 40])
+@each(TABLE)
 def test_other_than_a_float_tensor_is_refused(metric, rows):
+    features, labels = problem()
     with pytest.raises(TypeError, match=r"floating-point torch tensor"):
-        metric.fn(rows, torch.tensor([0, 0, 1, 1]))
+        metric.fn(rows, *arguments(metric, features, labels)[1:])
 
 
 @pytest.mark.parametrize(
@@ -154,18 +205,39 @@ def test_other_than_a_float_tensor_is_refused(metric, rows):
         ([0, 1] * 20, TypeError, r"integer class ids, got list"),
     ],
 )
+@each(LABELLED)
 def test_labels_that_cannot_be_scored_are_refused(metric, labels, error, message):
     features, _ = problem()
     with pytest.raises(error, match=message):
-        metric.fn(rows_for(metric, features), labels)
+        metric.fn(*arguments(metric, features, labels))
 
 
+@each(LABELLED)
 def test_no_samples_are_refused(metric):
     with pytest.raises(ValueError, match=r"at least 2 classes"):
-        metric.fn(torch.empty(0, 5), torch.empty(0, dtype=torch.int64))
+        metric.fn(*arguments(metric, torch.empty(0, 5, dtype=torch.float64), torch.empty(0, dtype=torch.int64)))
 
 
+@each(LABELLED)
 def test_boolean_labels_are_two_classes(metric):
     features, labels = problem(k=2)
-    rows = rows_for(metric, features)
-    assert metric.fn(rows, labels == 1) == metric.fn(rows, labels)
+    assert value(metric, features, labels == 1) == value(metric, features, labels)
+
+
+@each(STATIC)
+def test_a_static_baseline_never_sees_the_target(metric):
+    assert not PER_ROW.intersection(metric.needs)
+    assert metric.influence is None
+    assert metric.over_zoo is None
+
+
+@pytest.mark.parametrize("m", [1, 2, 7])
+@each(OVER_ZOO)
+def test_a_zoo_relative_metric_scores_every_candidate_of_any_zoo_whatever_their_order(metric, m):
+    terms = torch.randn(m, 3 if metric.name == "ncti" else 2, generator=torch.Generator().manual_seed(m)).double()
+    order = torch.randperm(m, generator=torch.Generator().manual_seed(0))
+    scores = metric.over_zoo(terms)
+    assert scores.shape == (m,)
+    assert scores.isfinite().all()
+    torch.testing.assert_close(metric.over_zoo(terms[order]), scores[order])
+    assert metric.over_zoo(terms[:1].expand(m, -1)).unique().numel() == 1

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from hf_zoosel.metrics import METRICS, Metric, get_metric, leep
+from hf_zoosel.metrics import METRICS, VARIANTS, Metric, get_metric, leep
 
 HEAVY = ["datasets", "transformers", "timm", "accelerate", "huggingface_hub", "safetensors", "torchvision", "PIL"]
 CODE = f"""
@@ -22,19 +22,21 @@ def mean_norm(features, labels):
 
 
 def test_each_entry_stands_under_its_own_name():
-    assert [metric.name for metric in METRICS.values()] == list(METRICS) == ["lfc", "leep", "logme", "knn", "linear"]
+    assert [metric.name for metric in METRICS.values()] == list(METRICS)
+    assert [metric.name for metric in VARIANTS.values()] == list(VARIANTS)
+    assert not set(METRICS) & set(VARIANTS)
 
 
 def test_a_name_gives_the_entry_of_the_table():
     assert get_metric("leep").fn is leep
-    assert get_metric("leep").needs == ("source_probs",)
+    assert get_metric("leep").needs == ("source_probs", "labels")
 
 
 def test_an_unknown_name_lists_the_choices_and_the_closest():
-    with pytest.raises(ValueError, match=r"'knn', 'leep'.* got 'LogMe'. Did you mean 'logme'"):
+    with pytest.raises(ValueError, match=r"'knn', .*'leep'.* got 'LogMe'. Did you mean 'logme'"):
         get_metric("LogMe")
-    with pytest.raises(ValueError, match=r"got 'accuracy'\.$"):
-        get_metric("accuracy")
+    with pytest.raises(ValueError, match=r"got 'perplexity'\.$"):
+        get_metric("perplexity")
 
 
 def test_a_metric_is_returned_as_it_is():
@@ -44,7 +46,7 @@ def test_a_metric_is_returned_as_it_is():
 
 def test_a_function_of_features_and_labels_becomes_a_metric():
     metric = get_metric(mean_norm)
-    assert (metric.name, metric.needs, metric.influence) == ("mean_norm", ("features",), None)
+    assert (metric.name, metric.needs, metric.influence) == ("mean_norm", ("features", "labels"), None)
     assert metric.fn(torch.ones(2, 4), torch.tensor([0, 1])) == 2
     assert get_metric(functools.partial(mean_norm)).name == "partial"
 
