@@ -18,4 +18,5 @@ from hf_zoosel.metrics.registry import (
     get_metric as get_metric,
 )
 from hf_zoosel.metrics.rsa import rank_reference as rank_reference, rsa as rsa
+from hf_zoosel.metrics.sfda import sfda as sfda
 from hf_zoosel.metrics.transrate import transrate as transrate

@@ -5,9 +5,11 @@ from torch import Tensor
 
 from hf_zoosel.metrics._blocks import blocks, class_sums, mean_row
 from hf_zoosel.metrics._checks import check_features, check_labels
-from hf_zoosel.metrics._zoo import minmax
+from hf_zoosel.metrics._min_max import min_max
 
 SPARSITY_WEIGHT = 0.574  # of S6 against S5, fitted by the authors over 60 ImageNet-subset models
+
+_ROUNDING = 1e-12  # what equal values may seem to differ by, of their size
 
 
 def map_statistics(maps: Tensor) -> Tensor:
@@ -67,17 +69,21 @@ def feature_metrics_over_zoo(terms: Tensor) -> Tensor:
     Returns:
         Scores in [-1, 1], shape ``(n_candidates,)``, float64; higher is better, within this zoo only.
 
+    Raises:
+        ValueError: If ``terms`` has another shape or is not finite.
+        TypeError: If ``terms`` are not floats.
+
     Reference:
         Ueno and Kondo (see ``map_statistics``), C_{5,6} with a = 0.574; used in Deshpande et al., 2021,
         https://arxiv.org/abs/2102.00084
 
     Example:
-        >>> feature_metrics_over_zoo(torch.tensor([[0.2, 0.1], [0.6, 0.3], [0.4, 0.5]])).tolist()
+        >>> feature_metrics_over_zoo(torch.tensor([[0.25, 0.125], [0.75, 0.25], [0.5, 0.375]])).tolist()
         [1.0, -0.426, -0.574]
     """
-    s5, s6 = (1 - 2 * minmax(terms.double())).unbind(dim=1)
-    shared = terms.amax(dim=0) == terms.amin(dim=0)
-    return torch.where(shared[0], 0, 1 - SPARSITY_WEIGHT) * s5 + torch.where(shared[1], 0, SPARSITY_WEIGHT) * s6
+    scaled = min_max(terms, 2)
+    s5, s6 = torch.where(scaled.amax(dim=0) > 0, 1 - 2 * scaled, 0.0).unbind(dim=1)
+    return (1 - SPARSITY_WEIGHT) * s5 + SPARSITY_WEIGHT * s6
 
 
 def between_class_scatter(maps: Tensor, labels: Tensor) -> float:
@@ -98,7 +104,7 @@ def scatter_ratio(maps: Tensor, labels: Tensor) -> float:
     """
     between, within = _scatters(maps, labels)
     k, n = len(labels.unique()), len(labels)
-    if n == k or within == 0:
+    if n == k or within <= _ROUNDING**2 * (between + within):
         raise ValueError(f"`labels` must have classes whose samples differ, got {n} samples of {k} classes.")
     return (between / (k - 1)) / (within / (n - k))
 
@@ -111,9 +117,10 @@ def channel_correlation(maps: Tensor) -> float:
     total = 0.0
     for image in maps.detach():
         channels = image.flatten(1).double()
+        lengths = channels.norm(dim=1, keepdim=True)
         channels = channels - channels.mean(dim=1, keepdim=True)
         norms = channels.norm(dim=1, keepdim=True)
-        channels = channels / norms.where(norms > 0, torch.ones_like(norms))
+        channels = torch.where(norms > _ROUNDING * lengths, channels / norms, 0.0)
         total += (channels @ channels.T).abs().sum().item()
     return total
 

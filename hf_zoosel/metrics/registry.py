@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hf_zoosel.metrics.baselines import random_score, size, source_accuracy
 from hf_zoosel.metrics.consensus import consensus, own_scores
+from hf_zoosel.metrics.etran import etran_over_zoo, etran_terms
 from hf_zoosel.metrics.feature_metrics import feature_metrics_over_zoo, feature_metrics_terms
 from hf_zoosel.metrics.gbc import gbc, gbc_influence
 from hf_zoosel.metrics.h_score import h_score
@@ -20,8 +21,10 @@ from hf_zoosel.metrics.lfc import lfc, lfc_influence
 from hf_zoosel.metrics.lgc import lgc, lgc_influence
 from hf_zoosel.metrics.linear import linear, linear_influence
 from hf_zoosel.metrics.logme import logme, logme_influence
+from hf_zoosel.metrics.ncti import ncti_over_zoo, ncti_terms
 from hf_zoosel.metrics.parc import parc, parc_influence
 from hf_zoosel.metrics.rsa import rsa, rsa_influence
+from hf_zoosel.metrics.sfda import sfda, sfda_influence
 from hf_zoosel.metrics.transrate import transrate, transrate_influence
 
 RowPart = Literal[
@@ -74,6 +77,14 @@ class Metric:
     influence: Callable[..., tuple[float, Tensor]] | None = None
     over_zoo: Callable[[Tensor], Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        known = (*get_args(RowPart), *get_args(Fact))
+        unknown = [need for need in self.needs if need not in known]
+        if unknown:
+            raise ValueError(f"`needs` must be a tuple of some of {list(known)}, got {unknown}.")
+        if "scores" in self.needs and (len(self.needs) > 1 or self.over_zoo is None):
+            raise ValueError(f"`needs` must be ('scores',) alone, with `over_zoo` given, got {self.needs}.")
+
     @property
     def is_static(self) -> bool:
         """Whether it never looks at the target: a baseline that every other metric should beat."""
@@ -106,8 +117,18 @@ METRICS = _lines(
     Metric("h_score", h_score, _ON_FEATURES, _GRAM, "arXiv:2110.06893"),
     Metric("transrate", transrate, _ON_FEATURES, _GRAM, "arXiv:2106.09362", transrate_influence),
     Metric("gbc", gbc, _ON_FEATURES, _GRAM, "arXiv:2111.12780", gbc_influence),
+    Metric("sfda", sfda, _ON_FEATURES, _GRAM, "arXiv:2207.03036", sfda_influence),
     Metric("parc", parc, _ON_FEATURES, "O(n^2 (d + log n))", "arXiv:2111.06977", parc_influence),
     Metric("rsa", rsa, ("features", "reference"), "O(n^2 (d + log n))", "arXiv:2102.00084", rsa_influence),
+    Metric(
+        "etran",
+        etran_terms,
+        ("features", "source_logits", "labels"),
+        _GRAM,
+        "arXiv:2308.02027",
+        over_zoo=etran_over_zoo,
+    ),
+    Metric("ncti", ncti_terms, _ON_FEATURES, _GRAM, "ICCV 2023", over_zoo=ncti_over_zoo),
     Metric(
         "feature_metrics",
         feature_metrics_terms,
