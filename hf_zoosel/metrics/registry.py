@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hf_zoosel.metrics.baselines import random_score, size, source_accuracy
 from hf_zoosel.metrics.consensus import consensus, own_scores
+from hf_zoosel.metrics.domain_similarity import domain_similarity, domain_similarity_influence
 from hf_zoosel.metrics.etran import etran_over_zoo, etran_terms
 from hf_zoosel.metrics.feature_metrics import feature_metrics_over_zoo, feature_metrics_terms
 from hf_zoosel.metrics.gbc import gbc, gbc_influence
@@ -21,7 +22,12 @@ from hf_zoosel.metrics.lfc import lfc, lfc_influence
 from hf_zoosel.metrics.lgc import lgc, lgc_influence
 from hf_zoosel.metrics.linear import linear, linear_influence
 from hf_zoosel.metrics.logme import logme, logme_influence
+from hf_zoosel.metrics.nce import nce, nce_influence
 from hf_zoosel.metrics.ncti import ncti_over_zoo, ncti_terms
+from hf_zoosel.metrics.nleep import nleep, nleep_influence
+from hf_zoosel.metrics.otce import otce, otce_influence
+from hf_zoosel.metrics.pactran import pactran, pactran_influence
+from hf_zoosel.metrics.pactran_probs import pactran_dirichlet, pactran_gamma
 from hf_zoosel.metrics.parc import parc, parc_influence
 from hf_zoosel.metrics.rsa import rsa, rsa_influence
 from hf_zoosel.metrics.sfda import sfda, sfda_influence
@@ -111,15 +117,34 @@ METRICS = _lines(
     Metric("lfc", lfc, _ON_FEATURES, _GRAM, "arXiv:2102.00084", lfc_influence),
     Metric("lgc", lgc, ("gradients", "labels"), _LGC, "arXiv:2102.00084", lgc_influence),
     Metric("leep", leep, _ON_PROBS, "O(n z)", "arXiv:2002.12462", leep_influence),
+    Metric("nce", nce, _ON_PROBS, "O(n z)", "arXiv:1908.08142", nce_influence),
+    Metric("nleep", nleep, _ON_FEATURES, "O(n d min(n, d) + n k d)", "arXiv:2011.11200", nleep_influence),
     Metric("logme", logme, _ON_FEATURES, _GRAM, "arXiv:2102.11005", logme_influence),
     Metric("knn", knn, _ON_FEATURES, "O(n^2 d)", "doi:10.1109/TIT.1967.1053964", knn_influence),
     Metric("linear", linear, _ON_FEATURES, _GRAM, "doi:10.1080/00401706.1974.10489157", linear_influence),
     Metric("h_score", h_score, _ON_FEATURES, _GRAM, "arXiv:2110.06893"),
     Metric("transrate", transrate, _ON_FEATURES, _GRAM, "arXiv:2106.09362", transrate_influence),
     Metric("gbc", gbc, _ON_FEATURES, _GRAM, "arXiv:2111.12780", gbc_influence),
+    Metric("pactran", pactran, _ON_FEATURES, "O(n d (min(n, d) + k))", "arXiv:2203.05126", pactran_influence),
     Metric("sfda", sfda, _ON_FEATURES, _GRAM, "arXiv:2207.03036", sfda_influence),
     Metric("parc", parc, _ON_FEATURES, "O(n^2 (d + log n))", "arXiv:2111.06977", parc_influence),
     Metric("rsa", rsa, ("features", "reference"), "O(n^2 (d + log n))", "arXiv:2102.00084", rsa_influence),
+    Metric(
+        "domain_similarity",
+        domain_similarity,
+        ("features", "labels", "source_means", "source_counts"),
+        "O(n d + k z (d + k + z))",
+        "arXiv:1806.06193",
+        domain_similarity_influence,
+    ),
+    Metric(
+        "otce",
+        otce,
+        ("features", "labels", "source_features", "source_labels"),
+        "O(m^2 (d + m)), m <= 1,000",
+        "arXiv:2103.13843",
+        otce_influence,
+    ),
     Metric(
         "etran",
         etran_terms,
@@ -162,6 +187,8 @@ VARIANTS = _lines(
     ),
     Metric("lgc_logits", lgc, ("gradients_logits", "labels"), _LGC, "arXiv:2102.00084", lgc_influence),
     Metric("lgc_random", lgc, ("gradients_random", "labels"), _LGC, "arXiv:2102.00084", lgc_influence),
+    Metric("pactran_dirichlet", pactran_dirichlet, _ON_PROBS, "O(n z k)", "arXiv:2203.05126"),
+    Metric("pactran_gamma", pactran_gamma, _ON_PROBS, "O(n z k)", "arXiv:2203.05126"),
 )
 
 

@@ -22,16 +22,15 @@ def each(table):
     return pytest.mark.parametrize("metric", table.values(), ids=table)
 
 
-def problem(n=40, d=12, k=4, signal=1.0, seed=0):
-    generator = torch.Generator().manual_seed(seed)
+def problem(n=40, d=12, k=4, signal=1.0, noise=0):
+    means = signal * torch.randn(k, d, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(n) % k
-    means = signal * torch.randn(k, d, generator=generator)
-    return (means[labels] + torch.randn(n, d, generator=generator)).double(), labels
+    return (means[labels] + torch.randn(n, d, generator=torch.Generator().manual_seed(noise + 1))).double(), labels
 
 
 def arguments(metric, features, labels):
     """All the metric asks for, made from features and labels; row by row, so that their order is the features'."""
-    source, source_labels = problem(60, features.shape[1], k=5, seed=7)
+    source, source_labels = problem(60, features.shape[1], noise=7)  # other samples of the same classes
     mixing = torch.randn(features.shape[1], 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     made = {
         "features": features,
@@ -41,8 +40,8 @@ def arguments(metric, features, labels):
         "labels": labels,
         "reference": (features.double() @ mixing).to(features.dtype),
         "ranked_reference": (features.double() @ mixing).to(features.dtype),
-        "source_means": torch.stack([source[source_labels == c].mean(dim=0) for c in range(5)]),
-        "source_counts": torch.full((5,), 300),
+        "source_means": torch.stack([source[source_labels == c].mean(dim=0) for c in range(4)]),
+        "source_counts": torch.full((4,), 300),
         "source_features": source,
         "source_labels": source_labels,
     }
@@ -79,11 +78,12 @@ def test_ignores_sample_order_and_class_names(metric, shape, random, half):
         labels = torch.cat([labels, torch.tensor([0, 1, 2, 3, 9])])
     order = random.sample(range(len(labels)), len(labels))
     renamed = (100 - 7 * labels[order]).to(torch.int16)
-    assert value(metric, features[order], renamed) == pytest.approx(value(metric, features, labels), rel=1e-8)
+    rounding = 1e-6 if half else 1e-9  # duplicates and a class of one leave near-singular scatter and leverages of 1
+    assert value(metric, features[order], renamed) == pytest.approx(value(metric, features, labels), rel=rounding)
     if metric.influence is not None:
         _, influence = metric.influence(*arguments(metric, features, labels))
         _, other = metric.influence(*arguments(metric, features[order], renamed))
-        assert other.numpy() == pytest.approx(influence[order].numpy(), rel=1e-6, abs=1e-7)
+        assert other.numpy() == pytest.approx(influence[order].numpy(), rel=1e4 * rounding, abs=1e3 * rounding)
 
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
@@ -112,7 +112,7 @@ def test_accepts_any_float_type_and_computes_in_float64(metric, dtype):
     features, labels = problem()
     low = features.to(dtype)
     if {"source_probs", "map_statistics", "reference", "ranked_reference"}.intersection(metric.needs):  # made in the low precision
-        assert value(metric, low, labels) == pytest.approx(value(metric, features, labels), rel=5e-2, abs=1e-2)
+        assert value(metric, low, labels) == pytest.approx(value(metric, features, labels), rel=1e-1, abs=1e-2)
     else:
         assert value(metric, low, labels) == pytest.approx(value(metric, low.double(), labels), rel=1e-12)
 
