@@ -50,6 +50,10 @@ def _add_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, metavar="DIR_OR_ID", help="Hub id, imagefolder, parquet, or saved")
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="timm names, Hub ids, folders; the embedded zoo")
     parser.add_argument("--metric", nargs="+", default=["lfc"], metavar="METRIC", help="the first one orders; or: all")
+    parser.add_argument("--source", metavar="DIR_OR_ID", help="sample of the data the models were trained on")
+    parser.add_argument(
+        "--reference", metavar="MODEL", help="what rsa compares with; trained on the images by default"
+    )
     parser.add_argument("--split", help="split to take; train by default")
     parser.add_argument("--image-column", help="found from the features by default")
     parser.add_argument("--label-column", help="found from the features by default")
@@ -82,6 +86,8 @@ def _rank(options: argparse.Namespace) -> int:
         options.dataset,
         options.models,
         "all" if options.metric == ["all"] else options.metric,
+        source=options.source,
+        reference=options.reference,
         image_column=options.image_column,
         label_column=options.label_column,
         split=options.split,

@@ -139,7 +139,7 @@ def test_two_processes_share_the_images_and_return_the_same_ranking(tmp_path, la
         for metric, score in one["scores"].items():
             assert two["scores"][metric] == pytest.approx(score, abs=1e-6)
     chunks = list((tmp_path / "cache-two").rglob("*.safetensors"))
-    assert len(chunks) == 4  # two candidates, half of the rows each from each process
+    assert len(chunks) == 5  # two candidates, half of the rows each from each process, and the reference network's
 
 
 def test_processes_that_differ_are_heard_on_all_of_them_and_none_hangs(tmp_path):

@@ -181,8 +181,7 @@ def _loaders(jobs: Sequence[_Job], rows: set[int], block: PixelBlock) -> Iterato
 
 
 def _load(candidate: Candidate) -> Network:
-    # building a network draws random weights before it loads its own; inference tensors could not be differentiated
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+    with torch.random.fork_rng(devices=[]):  # building a network draws random weights before it loads its own
         return candidate.load()
 
 
@@ -195,7 +194,8 @@ def _run(
     bars.candidate(job.candidate.name)
     if load is not None:
         try:
-            _run_chunks(job, load().to(job.runtime.device), block, missing, keys=keys, bars=bars)
+            with torch.inference_mode(False):  # the caller's would give weights that cannot be differentiated through
+                _run_chunks(job, load().to(job.runtime.device), block, missing, keys=keys, bars=bars)
         except Exception as error:  # one candidate that fails is a row, never the end of the run
             logger.debug("%s failed", job.candidate.name, exc_info=True)
             job.failure = _reason(error)

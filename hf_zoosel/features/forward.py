@@ -196,7 +196,7 @@ class _Rows:
         self._buffer: Tensor | None = None
 
     def put(self, part: Tensor, start: int) -> None:
-        """Take ``(n, width)`` vectors from row ``start`` on; on their device, where a copy a batch would make it wait."""
+        """Take ``(n, width)`` vectors from row ``start`` on; a copy to the CPU each batch would make a GPU wait."""
         if self._buffer is None:
             self._buffer = torch.empty(self._most, part.shape[1], dtype=torch.float32, device=part.device)
         if part.shape[1] != self._buffer.shape[1]:

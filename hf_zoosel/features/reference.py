@@ -63,7 +63,7 @@ def _square(size: int, image: object) -> np.ndarray:
     from PIL import Image
 
     assert isinstance(image, Image.Image)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    return np.array(image.resize((size, size), Image.Resampling.BILINEAR))  # its own: PIL's is read-only
 
 
 def _train(task: Task, recipe: Recipe, preprocess: Preprocess) -> Network:

@@ -78,7 +78,8 @@ def feature_metrics_over_zoo(terms: Tensor) -> Tensor:
         https://arxiv.org/abs/2102.00084
 
     Example:
-        >>> feature_metrics_over_zoo(torch.tensor([[0.25, 0.125], [0.75, 0.25], [0.5, 0.375]])).tolist()
+        >>> scores = feature_metrics_over_zoo(torch.tensor([[0.2, 0.1], [0.6, 0.3], [0.4, 0.5]]))
+        >>> [round(score, 4) for score in scores.tolist()]
         [1.0, -0.426, -0.574]
     """
     scaled = min_max(terms, 2)

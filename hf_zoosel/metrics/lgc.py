@@ -1,5 +1,7 @@
 """LGC: label-gradient correlation, the linearised framework's score on gradients."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from hf_zoosel.metrics._checks import check_features, check_labels
 from hf_zoosel.metrics.lfc import lfc, lfc_influence
 
 _PAIRS_AT_ONCE = 2**22  # products of positions held at a time: 32 MB in float64
+_ROUNDING = 1e-12  # of the largest product: what equal gradients may differ by
 
 
 def lgc(gradients: Tensor, labels: Tensor) -> float:
@@ -74,9 +77,10 @@ def lgc_exact(inputs: Tensor, signals: Tensor, labels: Tensor) -> float:
     y = check_labels(labels, inputs)
     theta = gradient_gram(inputs, signals)
     kernel = torch.where(y[:, None] == y, 1.0, -1.0).to(theta)
+    largest = theta.abs().max()
     theta, kernel = theta - theta.mean(), kernel - kernel.mean()
     norm = theta.norm() * kernel.norm()
-    if norm == 0:
+    if theta.abs().max() <= _ROUNDING * largest:
         raise ValueError("`signals` must differ between samples, got the same gradient for all. Check the images.")
     return ((theta * kernel).sum() / norm).clamp(-1, 1).item()
 
@@ -106,14 +110,21 @@ def gradient_gram(inputs: Tensor, signals: Tensor) -> Tensor:
     check_features(inputs.flatten(1), "inputs")
     check_features(signals.flatten(1), "signals")
     gram = torch.empty(n, n, dtype=torch.float64, device=inputs.device)
-    step = max(1, _PAIRS_AT_ONCE // (positions**2 * n))
-    right_inputs, right_signals = (t.double().flatten(0, 1).T for t in (inputs, signals))
-    for start in range(0, n, step):
-        rows = slice(start, start + step)
-        alike = inputs[rows].double().flatten(0, 1) @ right_inputs  # (b p, n p)
-        alike *= signals[rows].double().flatten(0, 1) @ right_signals
-        gram[rows] = alike.view(-1, positions, n, positions).sum(dim=(1, 3))
+    step = max(1, math.isqrt(_PAIRS_AT_ONCE) // positions)
+    for i in range(0, n, step):
+        for j in range(i, n, step):
+            pairs = _pair_products(inputs, i, j, step) * _pair_products(signals, i, j, step)  # (b, p, b, p)
+            block = pairs.sum(dim=(1, 3))
+            gram[i : i + step, j : j + step] = block
+            gram[j : j + step, i : i + step] = block.T
     return gram
+
+
+def _pair_products(vectors: Tensor, i: int, j: int, step: int) -> Tensor:
+    """Inner products of all positions of two blocks of samples, ``(b, n_positions, b, n_positions)``."""
+    left, right = vectors[i : i + step].double(), vectors[j : j + step].double()
+    products = left.flatten(0, 1) @ right.flatten(0, 1).T
+    return products.view(*left.shape[:2], *right.shape[:2])
 
 
 def _named(gradients: Tensor) -> Tensor:

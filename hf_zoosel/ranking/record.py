@@ -211,6 +211,49 @@ class Ranking:
     def __len__(self) -> int:
         return len(self.candidates)
 
+    def agreement(self) -> "pd.DataFrame":
+        """Say how alike every two metrics order the candidates.
+
+        Returns:
+            Kendall's tau-b of each two metrics over the candidates that have both scores, in [-1, 1], one row and one
+            column a metric; 1 for the same order, NaN for fewer than two candidates or a metric that ties them all.
+
+        Reference:
+            Kendall, "The treatment of ties in ranking problems", Biometrika 33 (1945).
+
+        Example:
+            >>> both = {"a": (0.3, 9.0), "b": (0.2, 7.0), "c": (0.1, 8.0)}
+            >>> results = [CandidateResult(c, scores={"lfc": Score(x), "knn": Score(y)}) for c, (x, y) in both.items()]
+            >>> ranking = Ranking("digits", 100, 10, metrics=("lfc", "knn"), candidates=in_order_of("lfc", results))
+            >>> ranking.agreement().round(3)
+                   lfc    knn
+            lfc  1.000  0.333
+            knn  0.333  1.000
+        """
+        from hf_zoosel.ranking.agreement import agreement
+
+        return agreement(self)
+
+    def concordance(self) -> float | None:
+        """Say how alike all metrics together order the candidates that have every score.
+
+        Returns:
+            Kendall's W, corrected for ties, in [0, 1]; 1 where all orders are the same. None for fewer than two
+            metrics or candidates, or where every metric ties all candidates.
+
+        Reference:
+            Kendall and Babington Smith, "The problem of m rankings", Annals of Mathematical Statistics 10 (1939).
+
+        Example:
+            >>> both = {"a": (0.3, 9.0), "b": (0.2, 7.0), "c": (0.1, 8.0)}
+            >>> results = [CandidateResult(c, scores={"lfc": Score(x), "knn": Score(y)}) for c, (x, y) in both.items()]
+            >>> Ranking("digits", 100, 10, ("lfc", "knn"), in_order_of("lfc", results)).concordance()
+            0.75
+        """
+        from hf_zoosel.ranking.agreement import concordance
+
+        return concordance(self)
+
     def to_pandas(self) -> "pd.DataFrame":
         """Return one row per candidate: ``rank``, ``candidate``, each metric with ``_low``, ``_high``, ``_p_best``."""
         from hf_zoosel.ranking.tables import to_pandas

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hf_zoosel.features import Features
 from hf_zoosel.metrics import Metric
-from hf_zoosel.metrics.rsa import RankedReference, rank_reference
+from hf_zoosel.metrics.rsa import RankedReference, rank_reference, rsa
 from hf_zoosel.zoo import Candidate, CandidateError, SourceStats
 
 
@@ -27,16 +27,20 @@ class Reference:
     features: Features | CandidateError
     _ranked: dict[bytes, RankedReference] = field(default_factory=dict)
 
-    def at(self, rows: Tensor) -> RankedReference:
-        """The reference's view of these rows of the task."""
+    def at(self, rows: Tensor) -> Tensor:
+        """The reference's features of these rows of the task, ``(n, r)``."""
         if isinstance(self.features, CandidateError):
             raise MissingNeedError(f"the reference network failed: {self.features}")
+        position = {row: number for number, row in enumerate(self.features.rows.tolist())}
+        if not position.keys() >= set(rows.tolist()):
+            raise MissingNeedError("the reference network could not read the same images")
+        return self.features.features[[position[row] for row in rows.tolist()]]
+
+    def ranked_at(self, rows: Tensor) -> RankedReference:
+        """The same, ranked."""
         key = rows.numpy().tobytes()
         if key not in self._ranked:
-            position = {row: number for number, row in enumerate(self.features.rows.tolist())}
-            if not position.keys() >= set(rows.tolist()):
-                raise MissingNeedError("the reference network could not read the same images")
-            self._ranked[key] = rank_reference(self.features.features[[position[row] for row in rows.tolist()]])
+            self._ranked[key] = rank_reference(self.at(rows))
         return self._ranked[key]
 
 
@@ -62,7 +66,7 @@ def inputs_of(metric: Metric, candidate: Candidate, features: Features, labels: 
     facts: dict[str, Callable[[], Any]] = {
         "labels": lambda: labels,
         "source_probs": lambda: _source_probs(features),
-        "reference": lambda: _reference(extras, features),
+        "reference": lambda: _reference(metric, extras, features.rows),
         "source_means": lambda: _source(candidate, extras).means,
         "source_counts": lambda: _source(candidate, extras).counts,
         "source_features": lambda: _source_sample(candidate, extras)[0],
@@ -89,10 +93,10 @@ def _source_probs(features: Features) -> Tensor:
     return logits.softmax(dim=1)
 
 
-def _reference(extras: Extras, features: Features) -> RankedReference:
+def _reference(metric: Metric, extras: Extras, rows: Tensor) -> Tensor | RankedReference:
     if extras.reference is None:
         raise MissingNeedError("there is no reference network. Pass `reference=`.")
-    return extras.reference.at(features.rows)
+    return extras.reference.ranked_at(rows) if metric.fn is rsa else extras.reference.at(rows)
 
 
 def _source(candidate: Candidate, extras: Extras) -> SourceStats:

@@ -19,12 +19,12 @@ CLIENT, ROOT = Path(__file__).with_name("hub_client.py"), Path(__file__).parents
 GOOD = ("org/timm", "hf-hub:org/timm@v1", "org/transformers", "org/shards", "tf_efficientnet_lite0")
 
 
-def ask(specs, home, **environment):
+def ask(specs, home, *, client=CLIENT, **environment):
     """What a fresh process makes of these models."""
     settings = {"HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(ROOT), **environment}
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     done = subprocess.run(
-        [sys.executable, str(CLIENT), *specs], env=inherited | settings, capture_output=True, text=True, timeout=120
+        [sys.executable, str(client), *specs], env=inherited | settings, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
