@@ -9,6 +9,8 @@ from torch import nn
 
 import hf_zoosel
 from hf_zoosel import METRICS, Metric, Ranking, rank_models
+from hf_zoosel.metrics import VARIANTS
+from hf_zoosel.zoo import resolve
 
 
 def pictures(n=24, n_classes=3, seed=0):
@@ -85,6 +87,39 @@ def test_all_metrics_rank_all_kinds_of_candidates_in_one_call(tmp_path):
     assert sum(c.scores["lfc"].p_best for c in ranking) == pytest.approx(1)
     assert ranking["module"].n_features == 3
     assert ranking.best is ranking[0]
+
+
+class Convolving(nn.Module):
+    """A small network with maps, gradients and a head, that counts the images it sees."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
+
+    def __deepcopy__(self, memo):
+        copy = Convolving(self.seen)
+        copy.load_state_dict(self.state_dict())
+        return copy
+
+    def forward(self, pixels):
+        self.seen.append(len(pixels))
+        return self.head(torch.relu(self.conv(pixels)).mean(dim=(2, 3)))
+
+
+def test_all_metrics_come_from_one_forward_pass_an_image_of_target_and_source(tmp_path):
+    seen = [[], []]
+    models = [resolve((Convolving(images), to_tensor), name) for name, images in zip("ab", seen, strict=True)]
+    target, source = pictures(30), pictures(18, n_classes=2, seed=1)
+    options = {"source": source, "reference": (Colours(), to_tensor), "cache": tmp_path}
+    names = [*METRICS, *VARIANTS]
+    ranking = rank(target, models, names, **options)
+    assert [sum(images) for images in seen] == [30 + 18] * 2
+    for result in ranking:
+        assert set(result.scores) == set(names) - {"source_accuracy"}
+    again = rank(target, models, names, **options)
+    assert [sum(images) for images in seen] == [30 + 18] * 2
+    assert all(one.scores == other.scores for one, other in zip(ranking, again, strict=True))
 
 
 def test_a_candidate_that_sees_the_classes_beats_a_blind_one_by_every_metric():
