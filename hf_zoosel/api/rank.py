@@ -1,16 +1,16 @@
-"""The public verbs."""
+"""rank_models: which checkpoint to fine-tune, without fine-tuning any."""
 
 import logging
-import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from importlib.metadata import version
-from typing import Any, overload
+from typing import Any
 
 import torch
 
+from hf_zoosel.api.arguments import whole_number
 from hf_zoosel.features import Runtime, Team, extract, join_team, open_store, pick_dtype
 from hf_zoosel.metrics import METRICS, Metric, get_metric
 from hf_zoosel.ranking import Ranking, SkippedImage, rank_candidates
@@ -107,8 +107,8 @@ def rank_models(
     """
     metrics = _metrics(metric)
     named = name_models(models)
-    batch_size, num_workers = _whole("batch_size", batch_size), _whole("num_workers", num_workers)
-    n_bootstrap, memory = _whole("n_bootstrap", n_bootstrap, least=0), _whole("memory", memory)
+    batch_size, num_workers = whole_number("batch_size", batch_size), whole_number("num_workers", num_workers)
+    n_bootstrap, memory = whole_number("n_bootstrap", n_bootstrap, least=0), whole_number("memory", memory)
     if not 0 < level < 1:
         raise ValueError(f"`level` must be in (0, 1), got {level}. For 95 % pass 0.95.")
     team = join_team(device)
@@ -246,25 +246,6 @@ def _resolve_all(named: Mapping[str, Spec], team: Team) -> tuple[list[Candidate]
         else:
             candidates.append(candidate)
     return candidates, failures
-
-
-@overload
-def _whole(name: str, value: int, *, least: int = 1) -> int: ...
-@overload
-def _whole(name: str, value: int | None, *, least: int = 1) -> int | None: ...
-def _whole(name: str, value: int | None, *, least: int = 1) -> int | None:
-    """Check a count; NumPy integers are taken, bool is not."""
-    if value is None:
-        return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise ValueError(
-            f"`{name}` must be a whole number of at least {least}, got {value!r}. Leave it out if unsure."
-        )
-    return number
 
 
 def _load_source(source: Any, max_per_class: int | None, seed: int) -> Task:

@@ -1,0 +1,3 @@
+"""The public verbs, one file each."""
+
+from hf_zoosel.api.rank import rank_models as rank_models
