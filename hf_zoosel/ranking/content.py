@@ -30,10 +30,10 @@ class Content(NamedTuple):
 def content_of(ranking: Ranking) -> Content:
     """Put a ranking into words, still free of any markup."""
     title = (
-        f"{ranking.task}: {_count(len(ranking), 'candidate')} by {ranking.metrics[0]}, "
-        f"{_count(ranking.n_samples, 'image')} of {_count(ranking.n_classes, 'class', 'classes')}"
+        f"{ranking.task}: {counted(len(ranking), 'candidate')} by {ranking.metrics[0]}, "
+        f"{counted(ranking.n_samples, 'image')} of {counted(ranking.n_classes, 'class', 'classes')}"
     )
-    return Content(_one_line(title), _columns(ranking), _legend(ranking), _sections(ranking))
+    return Content(one_line(title), _columns(ranking), _legend(ranking), _sections(ranking))
 
 
 def level_of(ranking: Ranking) -> str:
@@ -44,11 +44,11 @@ def level_of(ranking: Ranking) -> str:
 
 def _columns(ranking: Ranking) -> list[Column]:
     shown = [candidate for candidate in ranking if not candidate.failed]
-    scores = [Column(_one_line(metric), _score_cells(metric, shown), left=True) for metric in ranking.metrics]
+    scores = [Column(one_line(metric), _score_cells(metric, shown), left=True) for metric in ranking.metrics]
     chances = [Column("p(best)", _cells(".2f", _chances(ranking)))] if _has_chances(ranking) else []
     return [
         Column("rank", _cells("d", [c.rank for c in shown])),
-        Column("candidate", [_one_line(c.name) for c in shown], left=True),
+        Column("candidate", [one_line(c.name) for c in shown], left=True),
         scores[0],
         *chances,  # they are of the first metric
         *scores[1:],
@@ -90,7 +90,7 @@ def _legend(ranking: Ranking) -> str:
         parts.append(f"[low, high]: {level_of(ranking)}bootstrap interval over the images.")
     if _has_chances(ranking):
         parts.append(f"p(best): share of resamples in which the candidate comes first by {ranking.metrics[0]}.")
-    return _one_line(" ".join(parts))
+    return one_line(" ".join(parts))
 
 
 def _sections(ranking: Ranking) -> list[tuple[str, list[str]]]:
@@ -105,12 +105,12 @@ def _sections(ranking: Ranking) -> list[tuple[str, list[str]]]:
     if len(ranking.skipped_images) > _N_IMAGES:
         images.append(f"and {len(ranking.skipped_images) - _N_IMAGES} more, see `skipped_images`")
     sections = [
-        (f"Failed: {_count(len(ranking.failures), 'candidate')}", [f"{c.name}: {c.error}" for c in ranking.failures]),
+        (f"Failed: {counted(len(ranking.failures), 'candidate')}", [f"{c.name}: {c.error}" for c in ranking.failures]),
         ("No score", missing),
-        (f"Skipped: {_count(len(ranking.skipped_images), 'image')}", images),
+        (f"Skipped: {counted(len(ranking.skipped_images), 'image')}", images),
         ("Notes", list(ranking.notes)),
     ]
-    return [(heading, list(map(_one_line, items))) for heading, items in sections if items]
+    return [(heading, list(map(one_line, items))) for heading, items in sections if items]
 
 
 def _number_format(scores: list[Score]) -> str:
@@ -137,11 +137,12 @@ def short_count(number: int) -> str:
     return str(number)
 
 
-def _count(number: int, one: str, many: str | None = None) -> str:
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Write a number of things, one of them in the singular."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Drop line breaks and control characters, and the rest of what is very long."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _LONGEST else line[: _LONGEST - 4] + " ..."

@@ -1,0 +1,14 @@
+"""The part of a source data set worth training with: strategies over class means, and the record of a choice."""
+
+from hf_zoosel.selection.clusters import Clusters as Clusters, cluster as cluster
+from hf_zoosel.selection.contact_sheet import Section as Section, Tile as Tile, contact_sheet as contact_sheet
+from hf_zoosel.selection.groups import Groups as Groups, group as group
+from hf_zoosel.selection.record import (
+    Server as Server,
+    SourceClass as SourceClass,
+    SourceSelection as SourceSelection,
+    TargetClass as TargetClass,
+)
+from hf_zoosel.selection.select import select_groups as select_groups
+from hf_zoosel.selection.sheet import selection_sheet as selection_sheet
+from hf_zoosel.selection.strategies import STRATEGIES as STRATEGIES, get_strategy as get_strategy
