@@ -1,24 +1,47 @@
 """Float64 sums over the rows of a feature matrix that is never converted as a whole.
 
-Features may be half precision, on any device or memory-mapped: each block of rows is
-converted and used in turn, so the extra memory does not depend on the number of rows.
+Features may be half precision, on any device or memory-mapped: each block of rows, or of columns, is
+converted and used in turn, so the extra memory does not depend on how many there are.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 _BLOCK_ELEMENTS = 2**20  # 8 MB in float64; larger blocks are no faster
-_MIN_ROWS = 64
+_MIN_ROWS = 256  # or columns: thinner blocks multiply more slowly
+_STRIP = 192  # columns: one triangle of a product is made in strips; narrower ones save no more
 
 
 def row_slices(matrix: Tensor, *, at_most: int | None = None) -> Iterator[slice]:
     """Yield slices that cover the rows in order, each of about a million elements and ``at_most`` so many rows."""
-    step = max(_MIN_ROWS, _BLOCK_ELEMENTS // max(1, matrix.shape[1]))
-    step = step if at_most is None else min(step, at_most)
-    for start in range(0, len(matrix), step):
-        yield slice(start, min(start + step, len(matrix)))
+    n, d = matrix.shape
+    return _slices(n, _step(d) if at_most is None else min(_step(d), at_most))
+
+
+def column_slices(n: int, d: int) -> Iterator[slice]:
+    """Yield slices that cover ``d`` columns of ``n`` rows in order, each of about a million elements."""
+    return _slices(d, _step(n))
+
+
+def square_tiles(n: int) -> Iterator[tuple[slice, slice]]:
+    """Yield ``(i, j)`` for the tiles on and above the diagonal of an n x n matrix, 4 million elements each."""
+    step = max(_MIN_ROWS, math.isqrt(4 * _BLOCK_ELEMENTS))
+    tiles = list(_slices(n, step))
+    for number, i in enumerate(tiles):
+        for j in tiles[number:]:
+            yield i, j
+
+
+def _step(width: int) -> int:
+    return max(_MIN_ROWS, _BLOCK_ELEMENTS // max(1, width))
+
+
+def _slices(length: int, step: int) -> Iterator[slice]:
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
 
 
 def blocks(matrix: Tensor, centre: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
@@ -59,25 +82,27 @@ def class_sums(matrix: Tensor, y: Tensor, centre: Tensor | None = None) -> Tenso
 
 def gram_of_columns(matrix: Tensor, centre: Tensor | None = None) -> Tensor:
     """Return ``G^T G`` of shape ``(d, d)``, where ``G = matrix - centre``."""
-    d = matrix.shape[1]
-    gram = torch.zeros(d, d, dtype=torch.float64, device=matrix.device)
-    for _, block in blocks(matrix, centre):
-        gram.addmm_(block.T, block)
-    return gram
-
-
-def gram_blocks(matrix: Tensor, centre: Tensor | None = None) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield ``(i, j, G[i] G[j]^T)`` for the blocks on and above the diagonal of ``G G^T``."""
-    for i, left in blocks(matrix, centre):
-        for j, right in blocks(matrix[i.start :], centre):
-            yield i, slice(i.start + j.start, i.start + j.stop), left @ right.T
+    return sum_of_grams((block for _, block in blocks(matrix, centre)), matrix.shape[1], matrix.device)
 
 
 def gram_of_rows(matrix: Tensor, centre: Tensor | None = None) -> Tensor:
     """Return ``G G^T`` of shape ``(n, n)``."""
-    n = len(matrix)
-    gram = torch.empty(n, n, dtype=torch.float64, device=matrix.device)
-    for i, j, block in gram_blocks(matrix, centre):
-        gram[i, j] = block
-        gram[j, i] = block.T
+
+    def pieces() -> Iterator[Tensor]:
+        for columns in column_slices(*matrix.shape):
+            piece = matrix[:, columns].double()
+            yield (piece if centre is None else piece - centre[columns]).T
+
+    return sum_of_grams(pieces(), len(matrix), matrix.device)
+
+
+def sum_of_grams(pieces: Iterable[Tensor], size: int, device: torch.device) -> Tensor:
+    """Return the sum of ``P^T P`` over float64 pieces P ``(b, size)``, of which one triangle is made and copied."""
+    gram = torch.zeros(size, size, dtype=torch.float64, device=device)
+    strips = list(_slices(size, _STRIP))
+    for piece in pieces:
+        for strip in strips:
+            gram[strip, strip.start :].addmm_(piece[:, strip].T, piece[:, strip.start :])
+    for strip in strips:
+        gram[strip.stop :, strip] = gram[strip, strip.stop :].T
     return gram

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_zoosel.metrics._blocks import blocks, mean_row, per_row
+from hf_zoosel.metrics._blocks import blocks, column_slices, mean_row, per_row, square_tiles, sum_of_grams
 
 _ROUNDING = 1e-14  # a length this small beside what it is a difference of is zero
 
@@ -37,12 +37,20 @@ class KernelRows:
         """What ``||Theta - its mean||^2`` comes to when all rows of unit length are equal but for rounding."""
         return 0.0 if self.scale is None else (_ROUNDING * len(self.features)) ** 2
 
-    def blocks(self, start: int = 0) -> Iterator[tuple[slice, Tensor]]:
-        """Yield ``(rows, g[rows])`` from ``start`` on, to be read before the next one takes its place."""
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield ``(rows, g[rows])``, to be read before the next one takes its place."""
         first = self.mean if self.shift is None and self.scale is None else self.shift
-        for own, block in blocks(self.features[start:], first):
-            rows = slice(start + own.start, start + own.stop)
+        for rows, block in blocks(self.features, first):
             yield rows, block if self.scale is None else (block * self.scale[rows, None]).sub_(self.mean)
+
+    def piece(self, rows: slice, columns: slice) -> Tensor:
+        """Return ``g[rows, columns]``."""
+        block = self.features[rows, columns].to(torch.float64, copy=True)
+        if self.shift is not None:
+            block.sub_(self.shift[columns])
+        if self.scale is not None:
+            block.mul_(self.scale[rows, None])
+        return block.sub_(self.mean[columns])
 
     def along(self, direction: Tensor) -> Tensor:
         """Return ``g . direction``, shape ``(n,)``."""
@@ -60,21 +68,28 @@ class KernelRows:
 
     def gram_of_columns(self) -> Tensor:
         """Return ``g^T g``, shape ``(d, d)``."""
-        gram = self.mean.new_zeros(len(self.mean), len(self.mean))
-        for _, block in self.blocks():
-            gram.addmm_(block.T, block)
-        return gram
+        return sum_of_grams((block for _, block in self.blocks()), len(self.mean), self.mean.device)
 
     def pair_norms(self) -> Tensor:
-        """Return ``sum_j (g_i . g_j)^2``, shape ``(n,)``, from blocks of the n x n side."""
+        """Return ``sum_j (g_i . g_j)^2``, shape ``(n,)``, from tiles of the n x n side."""
         norms = self.mean.new_zeros(len(self.features))
-        for i, left in self.blocks():
-            for j, right in self.blocks(i.start):
-                products = (left @ right.T).square_()
-                norms[i] += products.sum(dim=1)
-                if i != j:
-                    norms[j] += products.sum(dim=0)
+        for i, j in square_tiles(len(norms)):
+            squares = self._tile(i, j).square_()
+            norms[i] += squares.sum(dim=1)
+            if i != j:
+                norms[j] += squares.sum(dim=0)
         return norms
+
+    def _tile(self, i: slice, j: slice) -> Tensor:
+        """Return ``g_i . g_j``, shape ``(i, j)``, a few columns of g at a time."""
+        width = i.stop - i.start
+        pieces = column_slices(width, len(self.mean))
+        if i == j:
+            return sum_of_grams((self.piece(i, columns).T for columns in pieces), width, self.mean.device)
+        products = self.mean.new_zeros(width, j.stop - j.start)
+        for columns in pieces:
+            products.addmm_(self.piece(i, columns), self.piece(j, columns).T)
+        return products
 
 
 def kernel_rows(features: Tensor, *, centered: bool, cosine: bool) -> KernelRows:

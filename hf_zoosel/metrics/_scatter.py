@@ -11,10 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hf_zoosel.metrics._blocks import blocks, class_sums, mean_row, row_slices
+from hf_zoosel.metrics._blocks import blocks, class_sums, column_slices, mean_row, row_slices, sum_of_grams
 
 _ROUNDING = 1e-13  # of a squared length: smaller differences of squared lengths are rounding
-_STRIP = 192  # columns: products of which one triangle is needed are made in strips
+_STRIP = 192  # columns: products with a triangle are made in strips
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,9 @@ class _Columns:
 
     @classmethod
     def of(cls, samples: _Samples) -> "_Columns":
-        means, d = samples.class_means(), samples.x.shape[1]
-        within = torch.zeros(d, d, dtype=torch.float64, device=means.device)
-        for _, block in samples.less(means):
-            for start in range(0, d, _STRIP):  # the lower triangle
-                within[start:, start : start + _STRIP].addmm_(block[:, start:].T, block[:, start : start + _STRIP])
-        within.tril_()
-        return cls(samples, means, within.add_(within.tril(-1).T))
+        means = samples.class_means()
+        residuals = (block for _, block in samples.less(means))
+        return cls(samples, means, sum_of_grams(residuals, means.shape[1], means.device))
 
     @property
     def y(self) -> Tensor:
@@ -164,18 +160,15 @@ class _Rows:
 
     @classmethod
     def of(cls, samples: _Samples) -> "_Rows":
-        y, n, means = samples.y, len(samples.y), samples.class_means()
-        products = torch.empty(n + len(means), n + len(means), dtype=torch.float64, device=y.device)
-        for rows, left in samples.less(means):
-            products[rows, n:] = left @ means.T
-            for columns, right in samples.less(means):
-                if columns.start > rows.start:
-                    break
-                products[rows, columns] = left @ right.T
-                products[columns, rows] = products[rows, columns].T
-        products[n:, :n] = products[:n, n:].T
-        products[n:, n:] = means @ means.T
-        return cls(y, samples.x.shape[1], products)
+        x, y, means = samples.x, samples.y, samples.class_means()
+
+        def pieces() -> Iterator[Tensor]:
+            for columns in column_slices(*x.shape):
+                residuals = x[:, columns].double() - samples.centre[columns] - means[:, columns][y]
+                yield torch.cat([residuals, means[:, columns]]).T
+
+        products = sum_of_grams(pieces(), len(y) + len(means), y.device)
+        return cls(y, x.shape[1], products)
 
     @property
     def within(self) -> Tensor:

@@ -12,7 +12,7 @@ from hf_zoosel.metrics._checks import check_features, check_labels
 
 Distance = Literal["euclidean", "cosine"]
 
-_STRIP_ELEMENTS = 2**22  # distances held at once: 32 MB in float64
+_STRIP_ELEMENTS = 2**21  # distances held at once: 16 MB in float64
 _TIE = 1e-13  # of |a|^2 + |b|^2: above the rounding of |a|^2 + |b|^2 - 2 a.b, below the steps of float32 features
 
 
@@ -61,29 +61,31 @@ def knn_influence(features: Tensor, labels: Tensor, *, distance: Distance = "euc
     if distance not in get_args(Distance):
         raise ValueError(f"`distance` must be one of {list(get_args(Distance))}, got {distance!r}.")
     x, y = check_features(features), check_labels(labels, features)
-    right = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for rows, squared, slack in _distance_strips(x, distance):
-        nearest = squared <= squared.amin(dim=1, keepdim=True) + slack  # (b, n)
-        same = nearest & (y[rows, None] == y)
-        right[rows] = same.sum(dim=1).double() / nearest.sum(dim=1)
+    centre = mean_row(x) if distance == "euclidean" else None  # |a|^2 + |b|^2 - 2 a.b would lose digits to it
+    norms = per_row(x, lambda _, block: _points(block, centre).square().sum(dim=1), centre)
+    right, most = torch.zeros_like(norms), norms.max()
+    for rows, squared in _distance_strips(x, centre, norms):
+        least = squared.amin(dim=1)  # (b,)
+        i, j = (squared <= (least + _TIE * (norms[rows] + most))[:, None]).nonzero().unbind(dim=1)  # these and more
+        nearest = squared[i, j] <= least[i] + _TIE * (norms[rows][i] + norms[j])
+        i, j = i[nearest], j[nearest]
+        same = (y[rows][i] == y[j]).double()
+        right[rows] = torch.zeros_like(least).index_add_(0, i, same) / i.bincount(minlength=len(least))
     return right.mean().item(), right
 
 
-def _distance_strips(x: Tensor, distance: Distance) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield ``(rows, squared distances (b, n), rounding slack (b, n))``; the distance to itself is infinite."""
-    centre = mean_row(x)
-
-    def points(block: Tensor) -> Tensor:
-        """Place rows so that Euclidean distances order the neighbours."""
-        if distance == "euclidean":
-            return block - centre  # |a|^2 + |b|^2 - 2 a.b would lose digits to a common mean
-        return normalize(block, dim=1, eps=torch.finfo(torch.float64).tiny)
-
-    norms = per_row(x, lambda _, block: points(block).square().sum(dim=1))
+def _distance_strips(x: Tensor, centre: Tensor | None, norms: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield ``(rows, squared distances (b, n))``; the distance of a point to itself is infinite."""
     for rows in row_slices(x, at_most=max(1, _STRIP_ELEMENTS // len(x))):
-        left, magnitude = points(x[rows].double()), norms[rows, None] + norms
-        squared = magnitude.clone()
-        for columns, block in blocks(x):
-            squared[:, columns] -= 2 * left @ points(block).T
+        left = x[rows].double()
+        left = _points(left if centre is None else left - centre, centre)
+        squared = norms[rows, None] + norms
+        for columns, block in blocks(x, centre):
+            squared[:, columns].addmm_(left, _points(block, centre).T, alpha=-2)
         squared[torch.arange(len(left)), torch.arange(rows.start, rows.stop)] = torch.inf
-        yield rows, squared, _TIE * magnitude
+        yield rows, squared
+
+
+def _points(block: Tensor, centre: Tensor | None) -> Tensor:
+    """Place rows, already less their centre if there is one, so that Euclidean distances order the neighbours."""
+    return normalize(block, dim=1, eps=torch.finfo(torch.float64).tiny) if centre is None else block

@@ -1,4 +1,4 @@
-"""Time and memory of lfc against its n x n form, and the time of every metric at the size of a usual task.
+"""Time and memory of lfc against its n x n form, at sizes where that form takes gigabytes.
 
 Run ``python tests/benchmarks/bench_lfc.py`` (about two minutes on 2 cores, 4 GB; ``--quick`` for a smoke run).
 Each measurement has a process of its own, so that one's peak memory cannot hide another's. The two forms take turns
@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from hf_zoosel.metrics import METRICS, lfc
+from hf_zoosel.metrics import lfc
 
 MEGABYTE = 2**20
 CLASSES = 100
@@ -41,7 +41,6 @@ def main():
     )
     n, d = 1_000_000 // tenth, 256
     report("lfc", n, d, *measure(lfc, n, d, args.threads))
-    time_every_metric(args.threads)
 
 
 def report(name, n, d, seconds, processor, extra, score):
@@ -93,28 +92,6 @@ def lfc_with_both_matrices(features, labels):
         theta_norm2 += theta[rows].square().sum().item()
         label_norm2 += kernel.square().sum().item()
     return product / (theta_norm2 * label_norm2) ** 0.5
-
-
-def time_every_metric(threads, n=500, d=1280, k=20):
-    torch.set_num_threads(threads)
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(n) % k
-    features = (torch.randn(n, d, generator=generator) + 0.2 * torch.randn(k, d, generator=generator)[labels]).relu()
-    probs = torch.randn(n, 1000, generator=generator).softmax(dim=1)
-    print(f"every metric at n={n}, d={d}, {k} classes (1,000 source classes), best of 7:")
-    for metric in METRICS.values():
-        rows = probs if metric.needs == ("source_probs",) else features
-        alone, with_influence = best_time(metric.fn, rows, labels), best_time(metric.influence, rows, labels)
-        print(f"  {metric.name:7} {1e3 * alone:6.1f} ms, with influence {1e3 * with_influence:6.1f} ms")
-
-
-def best_time(function, *inputs, repeats=7):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function(*inputs)
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 if __name__ == "__main__":

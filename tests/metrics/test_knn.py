@@ -1,23 +1,10 @@
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
 
 from hf_zoosel.metrics import knn
 from hf_zoosel.metrics.knn import knn_influence
-
-
-def knn_by_comparing_all_pairs(features, labels, distance):
-    """Leave one out, measure the distance to every other sample, share among the nearest."""
-    f, y, right = features.double().numpy(), labels.numpy(), []
-    if distance == "cosine":
-        f = f / np.linalg.norm(f, axis=1, keepdims=True)
-    for i in range(len(f)):
-        to_others = np.linalg.norm(f - f[i], axis=1)
-        to_others[i] = np.inf
-        nearest = np.isclose(to_others, to_others.min(), rtol=1e-9, atol=1e-9)
-        right.append(np.mean(y[nearest] == y[i]))
-    return np.mean(right)
+from tests.metrics.transcriptions.knn import knn_as_written
 
 
 @st.composite
@@ -35,7 +22,7 @@ def problems(draw):
 
 @given(problems(), st.sampled_from(["euclidean", "cosine"]))
 def test_equals_comparing_all_pairs(problem, distance):
-    expected = knn_by_comparing_all_pairs(*problem, distance)
+    expected = knn_as_written(*problem, distance)
     assert knn(*problem, distance=distance) == pytest.approx(expected, rel=1e-12)
 
 

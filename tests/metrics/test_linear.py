@@ -1,40 +1,10 @@
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
 from hf_zoosel.metrics import linear
-from hf_zoosel.metrics.linear import STRENGTHS, linear_influence
-
-
-def penalty(features, strength):
-    """The strength in units of the mean non-zero eigenvalue of the centred scatter."""
-    centred = features - features.mean(axis=0)
-    values = np.linalg.svd(centred, compute_uv=False) ** 2
-    return strength * values[values > 1e-12 * values.max(initial=0)].mean()
-
-
-def refit(features, targets, lam):
-    """Ridge with an intercept that is not penalised."""
-    centre, prior = features.mean(axis=0), targets.mean(axis=0)
-    g = features - centre
-    weights = g.T @ np.linalg.solve(g @ g.T + lam * np.eye(len(g)), targets - prior)
-    return lambda row: prior + (row - centre) @ weights
-
-
-def linear_by_refitting(features, labels, strengths=STRENGTHS):
-    """Fit n models per strength, each without the sample it is asked about."""
-    f, y = features.double().numpy(), labels.numpy()
-    targets = (y[:, None] == np.unique(y)).astype(float)
-    results = []
-    for strength in strengths:
-        lam = penalty(f, strength)
-        answers = np.array([refit(np.delete(f, i, 0), np.delete(targets, i, 0), lam)(f[i]) for i in range(len(f))])
-        error = ((targets - answers) ** 2).sum()
-        largest = np.isclose(answers, answers.max(axis=1, keepdims=True), rtol=0, atol=1e-9)
-        right = (largest & (targets == 1)).sum(axis=1) / largest.sum(axis=1)
-        results.append((error, right.mean()))
-    return min(results, key=lambda result: result[0])[1]
+from hf_zoosel.metrics.linear import linear_influence
+from tests.metrics.transcriptions.linear import linear_as_written, penalty_as_written
 
 
 @st.composite
@@ -51,13 +21,13 @@ def problems(draw):
 @settings(max_examples=50)
 @given(problems())
 def test_equals_refitting_without_each_sample(problem):
-    assert linear(*problem) == pytest.approx(linear_by_refitting(*problem), rel=1e-12)
+    assert linear(*problem) == pytest.approx(linear_as_written(*problem), rel=1e-12)
 
 
 @settings(max_examples=25)
 @given(problems(), st.sampled_from([1e-4, 1.0, 100.0]))
 def test_equals_refitting_at_a_fixed_strength(problem, strength):
-    expected = linear_by_refitting(*problem, strengths=(strength,))
+    expected = linear_as_written(*problem, strengths=(strength,))
     assert linear(*problem, strengths=(strength,)) == pytest.approx(expected, rel=1e-12)
 
 
@@ -68,7 +38,9 @@ def test_equals_the_ridge_classifier_of_scikit_learn_at_a_fixed_strength(n, d):
     labels = torch.arange(n) % 4
     features = torch.randn(n, d, generator=generator) + 0.6 * torch.randn(4, d, generator=generator)[labels]
     f = features.double().numpy()
-    peer = sklearn_linear.RidgeClassifierCV(alphas=[penalty(f, 0.1)], scoring="accuracy").fit(f, labels.numpy())
+    peer = sklearn_linear.RidgeClassifierCV(alphas=[penalty_as_written(f, 0.1)], scoring="accuracy").fit(
+        f, labels.numpy()
+    )
     assert linear(features, labels, strengths=(0.1,)) == pytest.approx(peer.best_score_, rel=1e-12)
 
 

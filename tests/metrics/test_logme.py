@@ -2,43 +2,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from scipy.optimize import minimize_scalar
 
 from hf_zoosel.metrics import logme
 from hf_zoosel.metrics.logme import logme_influence
-
-
-def gaussian_log_density(y, features, alpha, beta):
-    """ln N(y; 0, I / beta + F F^T / alpha), from the dense n x n covariance."""
-    covariance = np.eye(len(y)) / beta + features @ features.T / alpha
-    _, log_det = np.linalg.slogdet(covariance)
-    return -0.5 * (len(y) * np.log(2 * np.pi) + log_det + y @ np.linalg.solve(covariance, y))
-
-
-def best_precisions(y, features):
-    """Alpha and beta of the largest density: beta = n / Q, alpha / beta by a scan and Brent's method."""
-    n, gram = len(y), features @ features.T
-    scale = np.trace(gram) / n
-
-    def precisions(log_t):
-        t = scale * np.exp(log_t)
-        beta = n / (y @ np.linalg.solve(np.eye(n) + gram / t, y))
-        return t * beta, beta
-
-    def loss(log_t):
-        return -gaussian_log_density(y, features, *precisions(log_t))
-
-    lowest = -36 if n <= features.shape[1] else -16  # with fewer features than samples the matrix becomes singular
-    scan = np.arange(lowest, 25, 0.5)
-    start = scan[np.argmin([loss(log_t) for log_t in scan])]
-    found = minimize_scalar(loss, bounds=(start - 0.5, start + 0.5), method="bounded", options={"xatol": 1e-10})
-    return precisions(found.x)
-
-
-def logme_by_dense_evidence(features, labels):
-    f, y = features.double().numpy(), labels.numpy()
-    columns = [(y == c).astype(float) for c in np.unique(y)]
-    return np.mean([gaussian_log_density(t, f, *best_precisions(t, f)) / len(y) for t in columns])
+from tests.metrics.transcriptions.logme import logme_as_written
+from tests.metrics.transcriptions.logme_regression import best_precisions_as_written, evidence_as_written
 
 
 def logme_by_the_papers_iteration(features, labels, steps=3000):
@@ -73,14 +41,14 @@ def problem(n, d, k, signal=0.4, seed=0):
 )
 def test_equals_the_dense_gaussian_evidence_at_its_maximum(n, d, k, signal, seed):
     features, labels = problem(n, d, k, signal, seed)
-    assert logme(features, labels) == pytest.approx(logme_by_dense_evidence(features, labels), rel=1e-10, abs=1e-10)
+    assert logme(features, labels) == pytest.approx(logme_as_written(features, labels), rel=1e-10, abs=1e-10)
 
 
 @pytest.mark.parametrize("shape", [(60, 8), (40, 40), (30, 55)])
 def test_equals_the_dense_gaussian_evidence_to_the_last_digits_where_the_maximum_is_inside(shape):
     features, labels = problem(*shape, k=3, signal=0.1 if shape[0] > shape[1] else 0.03)
     features = features + 3  # a common mean, as after a ReLU
-    assert logme(features, labels) == pytest.approx(logme_by_dense_evidence(features, labels), rel=1e-10)
+    assert logme(features, labels) == pytest.approx(logme_as_written(features, labels), rel=1e-10)
 
 
 def test_equals_the_papers_iteration_run_to_convergence_for_more_samples_than_features():
@@ -91,7 +59,7 @@ def test_equals_the_papers_iteration_run_to_convergence_for_more_samples_than_fe
 def test_is_the_plain_evidence_for_fewer_samples_than_features():
     """The authors' fixed-point code returns 5.96 on such a problem: it lacks (D - k)/2 ln alpha."""
     features, labels = problem(60, 150, k=3, signal=0.1)
-    assert logme(features, labels) == pytest.approx(logme_by_dense_evidence(features, labels), rel=1e-10)
+    assert logme(features, labels) == pytest.approx(logme_as_written(features, labels), rel=1e-10)
     assert logme(features, labels) < 0
 
 
@@ -130,10 +98,8 @@ def test_label_gaps_make_no_phantom_classes():
 
 def test_classes_do_not_leak_into_each_other():
     features, labels = problem(60, 8, k=3)
-    alone = [
-        logme_by_dense_evidence(features, (labels == c).long()) for c in range(3)
-    ]  # both columns of c against rest
-    rest = [logme_by_dense_evidence(features, 1 - (labels == c).long()) for c in range(3)]
+    alone = [logme_as_written(features, (labels == c).long()) for c in range(3)]  # both columns of c against rest
+    rest = [logme_as_written(features, 1 - (labels == c).long()) for c in range(3)]
     assert alone == pytest.approx(rest)
     single = [logme(features, (labels == c).long()) for c in range(3)]
     assert single == pytest.approx(alone, rel=1e-10)
@@ -159,10 +125,10 @@ def test_influence_is_what_leaving_a_sample_out_takes_from_the_evidence(n, d, si
     f, y = features.numpy(), labels.numpy()
     taken = np.zeros(n)
     for target in [(y == c).astype(float) for c in range(3)]:
-        alpha, beta = best_precisions(target, f)
-        whole = gaussian_log_density(target, f, alpha, beta)
+        alpha, beta = best_precisions_as_written(target, f)
+        whole = evidence_as_written(target, f, alpha, beta)
         taken += [
-            (whole - gaussian_log_density(np.delete(target, i), np.delete(f, i, axis=0), alpha, beta)) / 3
+            (whole - evidence_as_written(np.delete(target, i), np.delete(f, i, axis=0), alpha, beta)) / 3
             for i in range(n)
         ]
     assert influence.numpy() == pytest.approx(taken, rel=1e-6, abs=1e-6)
