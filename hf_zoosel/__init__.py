@@ -9,9 +9,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hf_zoosel.api import rank_models as rank_models
+    from hf_zoosel.api import (
+        contact_sheet as contact_sheet,
+        rank_models as rank_models,
+        select_source as select_source,
+    )
     from hf_zoosel.metrics import METRICS as METRICS, Metric as Metric
     from hf_zoosel.ranking import Ranking as Ranking
+    from hf_zoosel.selection import SourceSelection as SourceSelection
     from hf_zoosel.zoo import embedded_models as embedded_models
 
 __version__ = version("hf-zoosel")
@@ -20,11 +25,23 @@ _WHERE = {
     "METRICS": "hf_zoosel.metrics",
     "Metric": "hf_zoosel.metrics",
     "Ranking": "hf_zoosel.ranking",
+    "SourceSelection": "hf_zoosel.selection",
+    "contact_sheet": "hf_zoosel.api",
     "embedded_models": "hf_zoosel.zoo",
     "rank_models": "hf_zoosel.api",
+    "select_source": "hf_zoosel.api",
 }
 
-__all__ = ["METRICS", "Metric", "Ranking", "embedded_models", "rank_models"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Ranking",
+    "SourceSelection",
+    "contact_sheet",
+    "embedded_models",
+    "rank_models",
+    "select_source",
+]
 
 
 def __getattr__(name: str) -> Any:

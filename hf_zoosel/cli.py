@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_rank(commands.add_parser("rank", help="rank checkpoints by how well they suit a labelled data set"))
+    _add_select(commands.add_parser("select", help="choose the part of the pre-training data to train with"))
     _add_demo(commands.add_parser("demo", help="rank the embedded ImageNet networks on handwritten digits, offline"))
     return parser
 
@@ -73,6 +74,33 @@ def _add_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars, no warnings")
 
 
+def _add_select(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_select)
+    parser.add_argument(
+        "--dataset", required=True, metavar="DIR_OR_ID", help="the target: Hub id, imagefolder, parquet"
+    )
+    parser.add_argument("--source", required=True, metavar="DIR_OR_ID", help="pre-training data, or its .safetensors")
+    parser.add_argument("--model", required=True, help="timm name, Hub id or folder to look through")
+    parser.add_argument("--num-classes", type=_count_or_all, default=100, metavar="N", help="to choose, or: all")
+    parser.add_argument(
+        "--method", default="uot", help="uot, semi_relaxed, capacity, mean_distance, nearest, random, all"
+    )
+    parser.add_argument("--num-clusters", type=int, metavar="N", help="clusters of a source without labels")
+    parser.add_argument("--num-target-clusters", type=int, metavar="N", help="clusters of a target without labels")
+    parser.add_argument("--split", help="split of the target; train by default")
+    parser.add_argument("--source-split", help="split of the source; train by default")
+    parser.add_argument("--image-column", help="of the target; found from the features by default")
+    parser.add_argument("--label-column", help="of the target; found from the features by default")
+    parser.add_argument("--seed", type=int, default=0, help="of clusters and of the method random")
+    parser.add_argument("--batch-size", type=int, help="images a forward pass")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the best there is by default")
+    parser.add_argument("--cache-dir", metavar="DIR", help="where statistics are kept; $HF_HOME/zoosel by default")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the selection as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a plot of the masses")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a contact sheet of sample images")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, no warnings")
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_demo)
     parser.add_argument("--output-dir", type=Path, default=Path("hf-zoosel-demo"), metavar="DIR")
@@ -102,6 +130,46 @@ def _rank(options: argparse.Namespace) -> int:
         progress=not options.quiet,
     )
     return _show(ranking, options.output, options.plot)
+
+
+def _select(options: argparse.Namespace) -> int:
+    from hf_zoosel.api import contact_sheet, select_source
+    from hf_zoosel.features import join_team
+    from hf_zoosel.zoo import CandidateError
+
+    try:
+        selection = select_source(
+            options.dataset,
+            options.source,
+            options.model,
+            num_classes=options.num_classes,
+            method=options.method,
+            num_clusters=options.num_clusters,
+            num_target_clusters=options.num_target_clusters,
+            image_column=options.image_column,
+            label_column=options.label_column,
+            split=options.split,
+            source_split=options.source_split,
+            seed=options.seed,
+            batch_size=options.batch_size,
+            device=options.device,
+            cache=options.cache_dir,
+            progress=not options.quiet,
+        )
+    except CandidateError as error:
+        raise ValueError(f"{options.model} cannot be used: {error}") from None
+    if join_team("cpu").is_main:
+        print(selection)  # noqa: T201
+        if options.output is not None:
+            print(f"Wrote {selection.save(options.output)}")  # noqa: T201
+        if options.plot is not None:
+            selection.plot(options.plot)
+            print(f"Wrote {options.plot}")  # noqa: T201
+        if options.sheet is not None:
+            splits = {"split": options.split, "source_split": options.source_split}
+            contact_sheet(selection, options.dataset, options.source, **splits).save(options.sheet)
+            print(f"Wrote {options.sheet}")  # noqa: T201
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -86,3 +86,24 @@ def test_help_names_the_commands(capsys):
         main(["--help"])
     assert stop.value.code == 0
     assert "rank" in capsys.readouterr().out
+
+
+def test_select_prints_what_it_chose_and_writes_json_plot_and_sheet(folder, model, tmp_path, capsys):
+    files = {name: tmp_path / f"selection.{ending}" for name, ending in (("output", "json"), ("plot", "png"))}
+    sheet = tmp_path / "sheet.png"
+    words = ["select", "--dataset", folder, "--source", folder, "--model", model, "--num-classes", 1, "--quiet"]
+    words += ["--cache-dir", tmp_path / "cache", "--sheet", sheet]
+    words += [word for name, file in files.items() for word in (f"--{name}", file)]
+    assert main([*map(str, words)]) == 0
+    printed = capsys.readouterr().out
+    assert "same data set" in printed
+    assert json.loads(files["output"].read_text())["n_chosen"] == 1
+    assert files["plot"].stat().st_size > 5_000
+    with Image.open(sheet) as image:
+        assert image.width > 100
+
+
+def test_select_with_a_model_that_does_not_exist_is_exit_code_two(folder, tmp_path, capsys):
+    words = ["select", "--dataset", folder, "--source", folder, "--model", "/no/such/model", "--quiet"]
+    assert main([*map(str, words)]) == 2
+    assert "there is no folder" in capsys.readouterr().err

@@ -16,12 +16,12 @@ from torch import Tensor
 from hf_zoosel.features.allocator import freed_memory_kept
 from hf_zoosel.features.forward import Runtime, run_network
 from hf_zoosel.features.observers import BASE_PARTS
-from hf_zoosel.features.pixels import PixelBlock
+from hf_zoosel.features.pixels import PixelBlock, bytes_of_a_row
 from hf_zoosel.features.progress import Progress
 from hf_zoosel.features.record import Features
 from hf_zoosel.features.store import Chunk, Entry, FeatureStore, assemble, rows_with
 from hf_zoosel.features.team import Team
-from hf_zoosel.tasks import ImageError, Task
+from hf_zoosel.tasks import Task
 from hf_zoosel.zoo import Candidate, CandidateError, Network, Preprocess
 
 logger = logging.getLogger(__name__)
@@ -143,18 +143,7 @@ def _needs(jobs: Sequence[_Job], rows: Sequence[int]) -> dict[str, tuple[Preproc
 def _blocks(task: Task, jobs: Sequence[_Job], rows: Sequence[int], memory: int) -> list[Sequence[int]]:
     """Cut the rows so that one block's pixels, under every preprocessing, fit into ``memory`` bytes."""
     preprocesses = {job.candidate.preprocess.key: job.candidate.preprocess for job in jobs if job.missing}
-    size = 0
-    for row in rows:
-        try:
-            image = task.images.encoded([row])[0].decode()
-        except ImageError:
-            continue
-        for preprocess in preprocesses.values():
-            try:
-                size += preprocess.pixels(image).nbytes
-            except Exception:  # the block reports it for the candidates it concerns
-                continue
-        break
+    size = bytes_of_a_row(task.images, rows, list(preprocesses.values()))
     per_block = max(1, memory // max(1, size))
     return [rows[start : start + per_block] for start in range(0, len(rows), per_block)] or [[]]
 

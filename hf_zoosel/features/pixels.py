@@ -27,6 +27,23 @@ def default_workers() -> int:
     return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
+def bytes_of_a_row(images: Images, rows: Iterable[int], preprocesses: Sequence[Preprocess]) -> int:
+    """Bytes of one row's pixels under all preprocessings, from the first row that can be read; 0 if none can."""
+    for row in rows:
+        try:
+            image = images.encoded([row])[0].decode()
+        except ImageError:
+            continue
+        size = 0
+        for preprocess in preprocesses:
+            try:
+                size += preprocess.pixels(image).nbytes
+            except Exception:  # the block reports it for the candidates it concerns
+                continue
+        return size
+    return 0
+
+
 @dataclass
 class _Frame:
     """Where one preprocessing's pixels of a block go: ``buffer (n_rows, ...)``, one slot a row."""

@@ -10,11 +10,11 @@ class Progress:
 
     Args:
         n_candidates: Length of the upper bar.
-        n_images: Length of the lower one: images to be run, over all candidates.
+        n_images: Length of the lower one: images to be run, over all candidates; None if unknown.
         shown: Whether to draw anything.
     """
 
-    def __init__(self, n_candidates: int, n_images: int, shown: bool) -> None:
+    def __init__(self, n_candidates: int, n_images: int | None, shown: bool) -> None:
         self._candidates = tqdm(total=n_candidates, desc="candidates", unit="model", disable=not shown)
         self._images = tqdm(total=n_images, desc="images", unit="img", disable=not shown, leave=False)
 

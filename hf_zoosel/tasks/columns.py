@@ -65,6 +65,21 @@ def find_columns(
     return Columns(image, label, features[image], features[label])
 
 
+def find_image_column(
+    features: Mapping[str, Any], peek: Callable[[str], object], *, image_column: str | None = None
+) -> str:
+    """Find the image column alone; arguments and errors as in ``find_columns``."""
+    kinds = {name: kind_of(feature) for name, feature in features.items()}
+    listing = ", ".join(f"{name}: {describe(feature)}" for name, feature in features.items())
+    return _image_column(kinds, peek, image_column, listing)
+
+
+def has_label_column(features: Mapping[str, Any], image_column: str) -> bool:
+    """Whether a column beside the images is a ClassLabel or has a usual name of labels."""
+    others = {name: kind_of(feature) for name, feature in features.items() if name != image_column}
+    return any(kind == "class" or name.lower() in LABEL_NAMES for name, kind in others.items())
+
+
 def kind_of(feature: object) -> Kind:
     """Say what a ``datasets`` feature can serve as."""
     import datasets

@@ -93,10 +93,11 @@ def number_classes(
     present: list[int] = sorted(np.unique(codes).tolist(), key=values.__getitem__)
     renumbered = np.zeros(len(values), dtype=np.int64)
     renumbered[present] = np.arange(len(present))
-    return renumbered[codes], tuple(_name(values[code], names) for code in present)
+    return renumbered[codes], tuple(class_name(values[code], names) for code in present)
 
 
-def _name(value: LabelValue, names: Sequence[str] | None) -> str:
+def class_name(value: object, names: Sequence[str] | None) -> str:
+    """Name of the class a label value stands for; ``names`` are those of a ClassLabel column."""
     if names is not None and isinstance(value, int) and value < len(names):
         return names[value]
     return str(value)

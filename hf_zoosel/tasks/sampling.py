@@ -9,6 +9,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 _HEAD = 100  # rows looked at to learn the types of a stream that does not declare them
-_NO_ROWS = "`dataset` must have rows, got an empty split. Look at how it was loaded or filtered."
+NO_ROWS = "`dataset` must have rows, got an empty split. Look at how it was loaded or filtered."
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,9 @@ class Sample:
 
 def draw_from_dataset(dataset: "Dataset", request: Request) -> Sample:
     """Draw from a map-style data set: reads the label column only, and no image."""
-
-    def peek(name: str) -> object:
-        first = dataset.with_format("arrow").select_columns([name])[:_HEAD]
-        return next((value for value in first.column(0).to_pylist() if value is not None), None)
-
     if len(dataset) == 0:
-        raise ValueError(_NO_ROWS)
-    columns = request.find_columns(dataset.features, peek)
+        raise ValueError(NO_ROWS)
+    columns = request.find_columns(dataset.features, partial(peek, dataset))
     codes, values = read_codes(dataset, columns)
     rows = draw_rows(codes, request.max_per_class, request.seed)
     images = ColumnImages(dataset, columns.image, rows, mode=columns.mode)
@@ -87,11 +83,11 @@ def draw_from_stream(stream: "IterableDataset", request: Request) -> Sample:
     if stream.features is not None:
         stream = stream.decode(False)
     examples = iter(stream)
-    head = _read_head(examples, stream.features)
+    head = read_head(examples, stream.features)
     if not head:
-        raise ValueError(_NO_ROWS)
-    features = stream.features if stream.features is not None else _infer_features(head)
-    columns = request.find_columns(features, lambda name: _first_value(head, name))
+        raise ValueError(NO_ROWS)
+    features = stream.features if stream.features is not None else infer_features(head)
+    columns = request.find_columns(features, lambda name: first_value(head, name))
     coder = LabelCoder(columns.label, is_class_label=columns.class_names is not None)
     cap = request.max_per_class
     collector = Spool() if cap is None else Reservoir(cap, request.seed)
@@ -156,10 +152,16 @@ class Reservoir:
         return rows, codes, ListedImages([value for _, _, value in kept], mode=mode)
 
 
-def _read_head(examples: Iterator[dict[str, Any]], features: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def peek(dataset: "Dataset", column: str) -> object:
+    """The first value of a column that is not null, among its first ``_HEAD`` rows; else None."""
+    first = dataset.with_format("arrow").select_columns([column])[:_HEAD]
+    return next((value for value in first.column(0).to_pylist() if value is not None), None)
+
+
+def read_head(examples: Iterator[dict[str, Any]], features: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """Read the first row, and on until every column has had a value, or ``_HEAD`` rows."""
     head = list(islice(examples, 1))
-    while head and len(head) < _HEAD and any(_first_value(head, name) is None for name in features or head[0]):
+    while head and len(head) < _HEAD and any(first_value(head, name) is None for name in features or head[0]):
         following = list(islice(examples, 1))
         if not following:
             break
@@ -167,18 +169,19 @@ def _read_head(examples: Iterator[dict[str, Any]], features: Mapping[str, Any] |
     return head
 
 
-def _first_value(head: Sequence[Mapping[str, Any]], name: str) -> object:
+def first_value(head: Sequence[Mapping[str, Any]], name: str) -> object:
+    """The first value of a column of these rows that is not null, else None."""
     return next((example[name] for example in head if example.get(name) is not None), None)
 
 
-def _infer_features(head: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def infer_features(head: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Let datasets infer each column's feature from its first value."""
     from datasets import Dataset
 
     features: dict[str, Any] = {}
     for name in dict.fromkeys(name for example in head for name in example):
         try:
-            features[name] = Dataset.from_list([{name: _first_value(head, name)}]).features[name]
+            features[name] = Dataset.from_list([{name: first_value(head, name)}]).features[name]
         except (TypeError, ValueError, OverflowError):  # pyarrow's errors are among these: no column for us
             features[name] = None
     return features

@@ -9,5 +9,6 @@ from hf_zoosel.zoo.embedded import embedded_models as embedded_models  # noqa: E
 from hf_zoosel.zoo.errors import CandidateError as CandidateError  # noqa: E402
 from hf_zoosel.zoo.network import Network as Network, Output as Output  # noqa: E402
 from hf_zoosel.zoo.preprocess import Preprocess as Preprocess  # noqa: E402
+from hf_zoosel.zoo.provenance import Provenance as Provenance  # noqa: E402
 from hf_zoosel.zoo.resolve import Spec as Spec, name_models as name_models, resolve as resolve  # noqa: E402
 from hf_zoosel.zoo.source_stats import SourceStats as SourceStats  # noqa: E402

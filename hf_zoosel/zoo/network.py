@@ -1,5 +1,6 @@
 """A loaded network that gives penultimate features and source logits from one forward pass."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -60,6 +61,14 @@ class Network:
         """Move to a device, with channels-last weights (what convolutions are fastest on)."""
         cast(Any, self.module).to(device=device, memory_format=torch.channels_last)  # missing from torch's stubs
         return self
+
+    def weights_digest(self) -> str:
+        """Digest of every parameter and buffer by name: the same wherever the checkpoint lies."""
+        hasher = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted([*self.module.named_parameters(), *self.module.named_buffers()]):
+            hasher.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return hasher.hexdigest()
 
     def __call__(self, pixels: Tensor) -> Output:
         """Features and logits of one batch ``(n, 3, height, width)``."""

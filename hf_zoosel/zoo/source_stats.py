@@ -1,14 +1,22 @@
 """What a checkpoint remembers of the data it was trained on: statistics of the source classes under it."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from hf_zoosel.zoo.atomic import replacing
 from hf_zoosel.zoo.errors import CandidateError, one_line
+from hf_zoosel.zoo.provenance import Provenance
+
+if TYPE_CHECKING:
+    from hf_zoosel.zoo.candidate import Candidate
 
 FILE_NAME = "source_stats.safetensors"
+_TENSORS = ("means", "counts", "features", "labels", "variances")
 
 
 @dataclass(frozen=True)
@@ -20,12 +28,18 @@ class SourceStats:
         counts: Samples behind each mean, ``(z,)`` int64.
         features: A sample of source features, ``(m, d)``, or None.
         labels: Their classes, ``(m,)`` int64, or None.
+        class_names: Name of each class, ``(z,)``, or None.
+        variances: Mean squared deviation from the mean of each class, ``(z, d)``, or None.
+        provenance: What they were computed from; None if that is not known.
     """
 
     means: Tensor
     counts: Tensor
     features: Tensor | None = None
     labels: Tensor | None = None
+    class_names: tuple[str, ...] | None = None
+    variances: Tensor | None = None
+    provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
         if self.means.ndim != 2 or self.counts.shape != self.means.shape[:1]:
@@ -37,6 +51,15 @@ class SourceStats:
             raise ValueError("`features` and `labels` must come together, got only one. Leave both out.")
         if self.features is not None and self.labels is not None:
             self._check_sample(self.features, self.labels)
+        if self.class_names is not None and len(self.class_names) != len(self.means):
+            raise ValueError(
+                f"`class_names` must name each of the {len(self.means)} classes, got {len(self.class_names)} names."
+            )
+        if self.variances is not None and self.variances.shape != self.means.shape:
+            raise ValueError(
+                f"`variances` must be shaped like `means`, {tuple(self.means.shape)}, got "
+                f"{tuple(self.variances.shape)}."
+            )
 
     def _check_sample(self, features: Tensor, labels: Tensor) -> None:
         if features.ndim != 2 or features.shape[1] != self.means.shape[1] or labels.shape != features.shape[:1]:
@@ -53,12 +76,28 @@ class SourceStats:
         sums.index_add_(0, numbers, features.double())
         return SourceStats(sums / counts[:, None], counts, features, numbers)
 
+    def check_matches(self, candidate: "Candidate") -> None:
+        """Refuse statistics of another checkpoint, layer or preprocessing; those of unknown provenance pass.
+
+        A checkpoint that has moved, to the Hub say, has another revision: its weights are then loaded and compared.
+
+        Raises:
+            ValueError: If they are not this candidate's, or its weights cannot be loaded to be compared.
+        """
+        if self.provenance is not None:
+            self.provenance.check_matches(candidate)
+
     def save(self, path: Path) -> Path:
-        """Write as safetensors."""
+        """Write as safetensors; a file that is there is replaced at once, or not at all."""
         from safetensors.torch import save_file
 
-        tensors = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        tensors = {name: getattr(self, name) for name in _TENSORS if getattr(self, name) is not None}
+        metadata = {
+            **({} if self.class_names is None else {"class_names": json.dumps(self.class_names)}),
+            **({} if self.provenance is None else {"provenance": self.provenance.to_json()}),
+        }
+        with replacing(path) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata or None)
         return path
 
     @staticmethod
@@ -68,13 +107,21 @@ class SourceStats:
         Raises:
             CandidateError: If there is no such file, or it holds something else.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
         try:
-            tensors = load_file(path)
-            return SourceStats(tensors["means"], tensors["counts"], tensors.get("features"), tensors.get("labels"))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in set(file.keys()).intersection(_TENSORS)}
+            names, provenance = metadata.get("class_names"), metadata.get("provenance")
+            return SourceStats(
+                tensors.pop("means"),
+                tensors.pop("counts"),
+                **tensors,
+                class_names=None if names is None else tuple(json.loads(names)),
+                provenance=None if provenance is None else Provenance.from_json(provenance),
+            )
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CandidateError(
                 f"its source statistics {path.name} cannot be used ({type(error).__name__}: {one_line(error)})."
             ) from None

@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+import timm
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+from torch import nn
+
+from hf_zoosel import SourceSelection, select_source
+from hf_zoosel.features import Runtime, Team
+from hf_zoosel.features.statistics import source_statistics
+from hf_zoosel.tasks.rows import open_rows
+from hf_zoosel.zoo import CandidateError, resolve
+
+COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "violet": (1, 0, 1)}
+
+
+def coloured(names, n=4, seed=0, labelled=True):
+    """Noisy pictures, each class of one colour."""
+    random = np.random.default_rng(seed)
+    noise = random.integers(0, 50, (n * len(names), 24, 24, 3))
+    tint = np.repeat([COLOURS[name] for name in names], n, axis=0)[:, None, None]
+    columns = {"image": list((noise + 200 * tint).astype(np.uint8))}
+    features = {"image": Image()}
+    if labelled:
+        columns["label"] = np.repeat(np.arange(len(names)), n).tolist()
+        features["label"] = ClassLabel(names=list(names))
+    return Dataset.from_dict(columns, features=Features(features))
+
+
+class MeanColour(nn.Module):
+    """A network whose features are the mean colour."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, pixels):
+        return self.head(pixels.mean(dim=(2, 3)))
+
+
+def to_tensor(image):
+    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return MeanColour(), to_tensor
+
+
+def select(target, source, model, tmp_path, **options):
+    return select_source(target, source, model, cache=tmp_path, progress=False, **options)
+
+
+def names(selection):
+    return [one.name for one in selection.classes]
+
+
+@pytest.mark.parametrize("method", ["uot", "semi_relaxed", "capacity", "mean_distance", "nearest"])
+def test_the_classes_that_look_like_the_target_are_chosen(model, tmp_path, method):
+    selection = select(
+        coloured(["red", "blue"], seed=1), coloured(COLOURS), model, tmp_path, num_classes=2, method=method
+    )
+    assert set(names(selection)) == {"red", "blue"}
+    assert selection.unit == "class"
+    assert len(selection.mass) == len(COLOURS)
+    assert [one.nearest for one in selection.coverage] == ["red", "blue"]
+
+
+def test_the_chosen_rows_are_a_data_set_of_their_own(model, tmp_path):
+    source = coloured(COLOURS)
+    selection = select(coloured(["green"], seed=1), source, model, tmp_path, num_classes=1)
+    chosen = selection.dataset()
+    assert chosen["label"][:] == [1] * 4
+    assert chosen.features == source.features
+    stream = select(coloured(["green"], seed=1), source.to_iterable_dataset(), model, tmp_path, num_classes=1)
+    assert [row["label"] for row in stream.dataset()] == [1] * 4
+    assert stream.mass == pytest.approx(selection.mass, rel=1e-6)
+
+
+def test_without_labels_clusters_take_the_place_of_classes(model, tmp_path):
+    source = coloured(COLOURS, labelled=False)
+    selection = select(
+        coloured(["red"], n=6, seed=1, labelled=False),
+        source,
+        model,
+        tmp_path,
+        num_classes=1,
+        num_clusters=5,
+        num_target_clusters=1,
+    )
+    assert selection.unit == "cluster"
+    assert selection.rows == (0, 1, 2, 3)
+    assert len(selection.dataset()) == 4
+    assert select(coloured(["red"], seed=1), source, model, tmp_path, num_classes=1, num_clusters=5).rows == (
+        0,
+        1,
+        2,
+        3,
+    )
+
+
+def test_a_data_set_without_labels_or_clusters_says_what_to_pass(model, tmp_path):
+    unlabelled = coloured(COLOURS, labelled=False)
+    with pytest.raises(ValueError, match=r"`source` must have labels, got none .*`num_clusters=`"):
+        select(coloured(["red"]), unlabelled, model, tmp_path)
+    with pytest.raises(ValueError, match=r"`target` must have labels, got none .*`num_target_clusters=`"):
+        select(unlabelled, coloured(COLOURS), model, tmp_path)
+
+
+def test_statistics_stand_in_for_the_data_and_those_of_another_checkpoint_are_refused(model, tmp_path):
+    source, target = coloured(COLOURS), coloured(["red", "blue"], seed=1)
+    runtime, alone = Runtime(torch.device("cpu"), torch.float32), Team(0, 1, torch.device("cpu"))
+    candidate = resolve(model, "colours")
+    stats = source_statistics(candidate, open_rows(source), runtime=runtime, team=alone, folder=None, progress=False)
+    file = stats.save(tmp_path / "source_stats.safetensors")
+    expected = select(target, source, model, tmp_path, num_classes=2)
+    for given in (stats, file, str(file)):
+        selection = select(target, given, model, tmp_path, num_classes=2)
+        assert names(selection) == names(expected)
+        assert selection.mass == expected.mass
+        with pytest.raises(ValueError, match="made from statistics"):
+            selection.dataset()
+    torch.manual_seed(1)
+    with pytest.raises(ValueError, match=r"another|checkpoint|weights"):
+        select(target, file, (MeanColour(), to_tensor), tmp_path, num_classes=2)
+
+
+def test_a_second_call_with_another_method_runs_no_forward_pass(tmp_path):
+    seen = []
+
+    class Counting(MeanColour):
+        def __deepcopy__(self, memo):
+            copy = Counting()
+            copy.load_state_dict(self.state_dict())
+            return copy
+
+        def forward(self, pixels):
+            seen.append(len(pixels))
+            return super().forward(pixels)
+
+    candidate = resolve((Counting(), to_tensor), "counting")
+    source, target = coloured(COLOURS), coloured(["red"], seed=1)
+    select(target, source, candidate, tmp_path, num_classes=1)
+    assert sum(seen) == len(source) + len(target)
+    select(target, source, candidate, tmp_path, num_classes=3, method="capacity")
+    assert sum(seen) == len(source) + len(target)
+
+
+def test_the_record_says_what_was_read_and_comes_back_from_disk(model, tmp_path):
+    selection = select(coloured(["red"], seed=1), coloured(COLOURS), model, tmp_path, num_classes=2, seed=3)
+    assert selection.revisions["model"].startswith("sha256:")
+    assert selection.seed == 3
+    again = SourceSelection.load(selection.save(tmp_path / "selection.json"))
+    assert again == selection
+    with pytest.raises(ValueError, match="read from a file"):
+        again.dataset()
+
+
+def test_source_and_target_that_are_the_same_data_set_are_noted(model, tmp_path):
+    data = coloured(COLOURS)
+    selection = select(data, data, model, tmp_path, num_classes=2)
+    assert any("same data set" in note for note in selection.notes)
+
+
+def test_too_many_classes_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="from 1 to the 5 groups of the source, got 100"):
+        select(coloured(["red"]), coloured(COLOURS), model, tmp_path)
+
+
+def test_a_model_that_cannot_be_used_says_why(tmp_path):
+    with pytest.raises(CandidateError, match="there is no folder"):
+        select(coloured(["red"]), coloured(COLOURS), "./nowhere", tmp_path, num_classes=1)
+
+
+def test_a_real_network_works_too(tmp_path):
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet")
+    selection = select(coloured(["red"], seed=1), coloured(COLOURS), network, tmp_path, num_classes=1)
+    assert names(selection) == ["red"]
