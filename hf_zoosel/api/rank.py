@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from hf_zoosel.api.arguments import whole_number
-from hf_zoosel.features import Runtime, Team, extract, join_team, open_store, pick_dtype
+from hf_zoosel.features import Features, Runtime, Team, extract, join_team, open_store, pick_dtype
 from hf_zoosel.metrics import METRICS, Metric, get_metric
 from hf_zoosel.ranking import Ranking, SkippedImage, rank_candidates
-from hf_zoosel.scoring import Scored, gather_extras, score, score_over_zoo
+from hf_zoosel.scoring import Extras, Scored, gather_extras, score, score_over_zoo
 from hf_zoosel.tasks import Task, load_task
 from hf_zoosel.zoo import Candidate, CandidateError, Spec, name_models, resolve
 
@@ -126,36 +126,20 @@ def rank_models(
     if source_task is not None:
         _check_same_everywhere("source", source_task, team)
     candidates, scored = _resolve_all(named, team)
-    notes = list(task.notes)
-    unreadable: dict[int, str] = {}
     parts = {part for one in metrics for part in one.parts}
     with open_store(cache) as store:
         running: Any = {"store": store, "runtime": runtime, "team": team, "progress": progress}
         extras = gather_extras(
             metrics, candidates, task, reference=reference, source=source_task, seed=seed, **running
         )
+        drawing = {"n_bootstrap": n_bootstrap, "seed": seed}
         with closing(extract(candidates, task, parts=parts, **running)) as outcomes:
-            for candidate, outcome in outcomes:
-                notes.extend(candidate.notes)
-                if isinstance(outcome, CandidateError):
-                    scored.append(Scored.failure(candidate.name, outcome, candidate.revision))
-                    continue
-                unreadable.update(outcome.unreadable)
-                if team.is_main and len(outcome.rows):
-                    scored.append(
-                        score(
-                            candidate,
-                            outcome,
-                            task,
-                            metrics=metrics,
-                            extras=extras,
-                            n_bootstrap=n_bootstrap,
-                            seed=seed,
-                        )
-                    )
+            found, unreadable = _score_each(outcomes, task, metrics, extras, team=team, **drawing)
+    scored += found
     _check_classes_left(task, unreadable)
     scored = score_over_zoo(scored, metrics)
-    notes.extend(note for one in scored for note in one.notes)
+    about = (*task.notes, *(note for one in candidates for note in one.notes))
+    notes = [*about, *(note for one in scored for note in one.notes)]
     settings = {
         "max_per_class": None if max_per_class is None else int(max_per_class),
         "seed": int(seed),
@@ -171,6 +155,30 @@ def rank_models(
     for note in ranking.notes if team.is_main else ():
         logger.warning(note)
     return team.from_main(ranking)  # the main process alone has the scores
+
+
+def _score_each(
+    outcomes: Iterable[tuple[Candidate, Features | CandidateError]],
+    task: Task,
+    metrics: Sequence[Metric],
+    extras: Extras,
+    *,
+    team: Team,
+    n_bootstrap: int,
+    seed: int,
+) -> tuple[list[Scored], dict[int, str]]:
+    """Score candidates as their features come; also the images that could not be read."""
+    scored: list[Scored] = []
+    unreadable: dict[int, str] = {}
+    options = {"n_bootstrap": n_bootstrap, "seed": seed}
+    for candidate, outcome in outcomes:
+        if isinstance(outcome, CandidateError):
+            scored.append(Scored.failure(candidate.name, outcome, candidate.revision))
+            continue
+        unreadable.update(outcome.unreadable)
+        if team.is_main and len(outcome.rows):
+            scored.append(score(candidate, outcome, task, metrics=metrics, extras=extras, **options))
+    return scored, unreadable
 
 
 def _ranking(
