@@ -57,8 +57,11 @@ class Preprocess:
         """
         if pixels.dtype != torch.uint8:
             return pixels
-        mean, std = torch.tensor([self.mean, self.std], dtype=torch.float32, device=pixels.device).view(2, 1, -1, 1, 1)
-        return torch.mul(pixels.permute(0, 3, 1, 2), 1 / (255 * std)).sub_(mean / std)  # (x / 255 - mean) / std
+        mean, std = torch.tensor([self.mean, self.std], dtype=torch.float32, device=pixels.device)
+        width = pixels.shape[2]  # along whole lines of pixels: by threes it takes ten times as long
+        lines = pixels.flatten(2).float()  # (n, height, width * channels)
+        lines.mul_((1 / (255 * std)).repeat(width)).sub_((mean / std).repeat(width))  # (x / 255 - mean) / std
+        return lines.view(pixels.shape).permute(0, 3, 1, 2)
 
 
 def digest(*parts: Any) -> str:
