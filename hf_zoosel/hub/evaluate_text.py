@@ -11,7 +11,6 @@ from hf_zoosel.metrics.registry import Metric, Need
 _ADDRESSES = {
     "arXiv": "https://arxiv.org/abs/",
     "doi": "https://doi.org/",
-    "openreview": "https://openreview.net/forum?id=",
 }
 
 

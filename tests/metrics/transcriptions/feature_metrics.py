@@ -1,4 +1,4 @@
-"""Ueno and Kondo (openreview BylT8RNKPH): S1 to S6 sum by sum, and C_{5,6} over the zoo."""
+"""Ueno and Kondo (submission to ICLR 2020): S1 to S6 sum by sum, and C_{5,6} over the zoo."""
 
 import math
 
