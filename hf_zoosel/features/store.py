@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor
 
 from hf_zoosel.zoo import Candidate
+from hf_zoosel.zoo.atomic import replacing
 
 LAYOUT = "2"
 logger = logging.getLogger(__name__)
@@ -185,16 +185,8 @@ def _write(folder: Path, chunk: Chunk, identity: Mapping[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = chunk.digests.tobytes() + json.dumps([sorted(chunk.parts), sorted(chunk.absent)]).encode()
     name = hashlib.blake2b(content, digest_size=8).hexdigest()
-    temporary = folder / f".{name}-{secrets.token_hex(4)}"  # not mkstemp's: a shared cache is for others to read too
-    try:
-        with temporary.open("xb") as file:
-            file.write(save(tensors, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / f"{name}.safetensors")
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(folder / f"{name}.safetensors") as temporary:
+        temporary.write_bytes(save(tensors, metadata))
 
 
 def _read(

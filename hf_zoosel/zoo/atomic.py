@@ -13,6 +13,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Where writing fails, or the process is killed, what was at ``path`` stays.
     """
+    # not mkstemp's name and mode: a shared cache is for others to read too
     temporary = path.parent / f".{path.name}-{secrets.token_hex(4)}"
     try:
         yield temporary
