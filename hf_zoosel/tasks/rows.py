@@ -12,7 +12,7 @@ from hf_zoosel.tasks.columns import find_columns, find_image_column, has_label_c
 from hf_zoosel.tasks.identity import content_identity, stream_identity
 from hf_zoosel.tasks.labels import MISSING, LabelCoder
 from hf_zoosel.tasks.opening import DatasetLike, open_split
-from hf_zoosel.tasks.sampling import NO_ROWS, first_value, infer_features, peek, read_head
+from hf_zoosel.tasks.sampling import NO_ROWS, begin_stream, first_value, peek
 from hf_zoosel.tasks.spans import pieces
 from hf_zoosel.tasks.storage import ColumnImages, Images, ListedImages
 
@@ -239,14 +239,7 @@ class _TableReader:
 
 def _open_stream(stream: "IterableDataset", asked: _Asked) -> _Parts:
     identity = stream_identity(stream)  # of the stream as it was given
-    stream = stream.with_format(None)
-    if stream.features is not None:
-        stream = stream.decode(False)
-    examples = iter(stream)
-    head = read_head(examples, stream.features)
-    if not head:
-        raise ValueError(NO_ROWS)
-    features = stream.features if stream.features is not None else infer_features(head)
+    stream, examples, head, features = begin_stream(stream)
     columns = asked.find(features, lambda name: first_value(head, name))
     head += list(islice(examples, max(0, _SAMPLED - len(head))))
     some = [_image_and_label(example, columns) for example in head[:_SAMPLED]]

@@ -74,10 +74,16 @@ def draw_from_dataset(dataset: "Dataset", request: Request) -> Sample:
     return Sample(columns, rows, codes[rows], values, images, len(codes), int((codes != MISSING).sum()))
 
 
-def draw_from_stream(stream: "IterableDataset", request: Request) -> Sample:
-    """Draw from a stream, read once to its end; of images only the drawn ones are kept, as they were encoded.
+def begin_stream(
+    stream: "IterableDataset",
+) -> tuple["IterableDataset", Iterator[dict[str, Any]], list[dict[str, Any]], Mapping[str, Any]]:
+    """Start to read a stream as it is stored, not decoded or formatted.
 
-    With ``max_per_class=None`` they are written to a temporary file instead of memory.
+    Returns:
+        The stream that is read; an iterator over its rows after the first ones; these; and its features.
+
+    Raises:
+        ValueError: If it has no rows.
     """
     stream = stream.with_format(None)
     if stream.features is not None:
@@ -86,7 +92,15 @@ def draw_from_stream(stream: "IterableDataset", request: Request) -> Sample:
     head = read_head(examples, stream.features)
     if not head:
         raise ValueError(NO_ROWS)
-    features = stream.features if stream.features is not None else infer_features(head)
+    return stream, examples, head, stream.features if stream.features is not None else infer_features(head)
+
+
+def draw_from_stream(stream: "IterableDataset", request: Request) -> Sample:
+    """Draw from a stream, read once to its end; of images only the drawn ones are kept, as they were encoded.
+
+    With ``max_per_class=None`` they are written to a temporary file instead of memory.
+    """
+    _, examples, head, features = begin_stream(stream)
     columns = request.find_columns(features, lambda name: first_value(head, name))
     coder = LabelCoder(columns.label, is_class_label=columns.class_names is not None)
     cap = request.max_per_class
