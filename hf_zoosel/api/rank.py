@@ -141,6 +141,8 @@ def rank_models(
     about = (*task.notes, *(note for one in candidates for note in one.notes))
     notes = [*about, *(note for one in scored for note in one.notes)]
     settings = {
+        "source": None if source_task is None else source_task.name,
+        "reference": None if reference is None else str(reference)[:200],
         "max_per_class": None if max_per_class is None else int(max_per_class),
         "seed": int(seed),
         "n_bootstrap": n_bootstrap,
