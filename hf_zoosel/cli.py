@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +139,7 @@ def _select(options: argparse.Namespace) -> int:
     from hf_zoosel.zoo import CandidateError
 
     try:
+        warnings.simplefilter("ignore", UserWarning)  # what they say is printed as a note
         selection = select_source(
             options.dataset,
             options.source,
