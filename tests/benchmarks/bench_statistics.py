@@ -1,6 +1,6 @@
 """The statistics of a source data set against the bare forward passes of the same network, in one run.
 
-    python tests/benchmarks/bench_statistics.py [--dataset PATH] [--images 1000] [--rounds 3] [--model NAME] [--stream]
+    python -m tests.benchmarks.bench_statistics [--dataset PATH] [--images 1000] [--rounds 3] [--model NAME] [--stream]
 
 Bare: channels-last float32 tensors already preprocessed and in memory, weights loaded, inference mode, the best of
 several batch sizes. Ours: everything else included - reading, decoding, preprocessing, loading, class sums, saving.
@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import torch
-from bench_rank_models import best_batch_size, forward_seconds, ready
 from datasets import concatenate_datasets
 
 from hf_zoosel.demo import handwritten_digits
@@ -26,6 +25,7 @@ from hf_zoosel.features.statistics import source_statistics
 from hf_zoosel.tasks.opening import open_split
 from hf_zoosel.tasks.rows import open_rows
 from hf_zoosel.zoo import embedded_models, resolve
+from tests.benchmarks.bench_rank_models import bare_seconds, batch_sizes, ready
 
 CPU = torch.device("cpu")
 PARTS = {
@@ -83,14 +83,14 @@ def main():
     (chunk,) = open_rows(data).chunks(len(data))
     images = [encoded.decode() for encoded in chunk.images.encoded(range(len(data)))]
     module, pixels = ready(arguments.model, images)
-    batch_size = best_batch_size(module, pixels)
+    sizes = batch_sizes(module, pixels)
     print(
         f"{arguments.model}, {len(data)} images of {images[0].size}, {torch.get_num_threads()} threads, float32, "
-        f"best batch size {batch_size}"
+        f"batch sizes {sizes}"
     )
     seconds: dict[str, list[float]] = {"bare": [], "ours": [], "again": []}
     for _ in range(arguments.rounds):
-        seconds["bare"].append(forward_seconds(module, pixels, batch_size))
+        seconds["bare"].append(bare_seconds(module, pixels, sizes))
         with tempfile.TemporaryDirectory() as folder:
             seconds["ours"].append(ours(shown, arguments.model, Path(folder)))
             seconds["again"].append(ours(shown, arguments.model, Path(folder)))
