@@ -12,8 +12,8 @@ import pytest
 import timm
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
+from tests.loopback_hub.server import Fault, serve
 from tests.zoo.conftest import VIT
-from tests.zoo.loopback_hub import Fault, serve
 
 CLIENT, ROOT = Path(__file__).with_name("hub_client.py"), Path(__file__).parents[2]
 GOOD = ("org/timm", "hf-hub:org/timm@v1", "org/transformers", "org/shards", "tf_efficientnet_lite0")

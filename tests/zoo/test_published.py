@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from hf_zoosel.zoo import CandidateError, SourceStats, resolve
 from hf_zoosel.zoo.published import published_accuracy
 from hf_zoosel.zoo.source_stats import FILE_NAME
-from tests.zoo.loopback_hub import Fault, serve
+from tests.loopback_hub.server import Fault, serve
 from tests.zoo.test_hub import ask
 
 CARD = """---
