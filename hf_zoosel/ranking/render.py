@@ -130,4 +130,4 @@ def to_html(content: Content) -> str:
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*|<>~$]|\[(?![-\d])|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    return re.sub(r"([\\`*|<>~$]|\[(?![-\d])|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)

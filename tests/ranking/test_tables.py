@@ -80,7 +80,7 @@ def test_counts_are_short():
 
 def test_markdown_is_a_table_whatever_the_names(ranking):
     markdown = one("a|b*c <i> __d__").to_markdown()
-    assert r"| 1 | a\|b\*c \<i\> \__d_\_ | 0.500 |" in markdown
+    assert r"| 1 | a\|b\*c \<i\> \_\_d\_\_ | 0.500 |" in markdown
     lines = ranking.to_markdown().splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + 3
