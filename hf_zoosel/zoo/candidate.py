@@ -1,7 +1,8 @@
 """What every candidate is reduced to: a name, a revision, its preprocessing, and a way to load its network."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hf_zoosel.zoo.network import Network
 from hf_zoosel.zoo.preprocess import Preprocess
@@ -22,6 +23,10 @@ class Candidate:
         notes: What a person should know about it.
         source_accuracy: Top-1 accuracy on the data it was trained on, in [0, 1], as published with it.
         source_stats: Reads the statistics of its source classes published with it; None where there are none.
+        class_names: Names of the classes of its head, in the head's order; None where they are not known.
+        origin: The Hub id of what its weights are, to be cited as the base of a fine-tuned model; None if unknown.
+        processor: What ``preprocess`` was made from: timm's data configuration (a dict), a transformers image
+            processor, or a function of a person's own.
     """
 
     name: str
@@ -32,6 +37,9 @@ class Candidate:
     notes: tuple[str, ...] = ()
     source_accuracy: float | None = None
     source_stats: Callable[[], SourceStats] | None = None
+    class_names: tuple[str, ...] | None = field(default=None, repr=False)
+    origin: str | None = None
+    processor: Any = field(default=None, repr=False, compare=False)  # dicts cannot be hashed
 
     def named(self, name: str) -> "Candidate":
         """The same candidate under another name."""

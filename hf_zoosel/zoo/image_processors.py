@@ -32,6 +32,12 @@ def processor_of(folder: Path, config: Any) -> tuple[Any, bool]:
     return processor_class(**_sizes(processor_class().to_dict(), _image_size(config))), False
 
 
+def at_size(processor: Any, height: int, width: int) -> Any:
+    """An image processor for another size, in its own proportion of resize to crop."""
+    settings = processor.to_dict()
+    return type(processor).from_dict(settings | _sizes(settings, (height, width)))
+
+
 def _image_size(config: Any) -> tuple[int, int] | None:
     """Height and width a configuration was built for."""
     size = getattr(config, "image_size", None) or getattr(getattr(config, "vision_config", None), "image_size", None)

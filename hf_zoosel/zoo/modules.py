@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from hf_zoosel.zoo import timm_models
 from hf_zoosel.zoo.candidate import Candidate
+from hf_zoosel.zoo.class_names import from_id2label
 from hf_zoosel.zoo.errors import CandidateError, one_line
 from hf_zoosel.zoo.fingerprint import fingerprint
+from hf_zoosel.zoo.image_size import is_image_processor
 from hf_zoosel.zoo.network import Network
 from hf_zoosel.zoo.preprocess import Preprocess, from_callable, from_image_processor, from_timm
 
@@ -47,13 +49,21 @@ def from_module(module: nn.Module, transform: Any, name: str) -> Candidate:
         copy = _copied(module)
         return timm_models.watch(copy) if is_timm else Network(copy, _first_tensor)
 
-    preprocess = from_timm(timm_models.data_config(module)) if transform is None else _from_transform(transform)
-    return Candidate(name, _digest(module), type(module).__qualname__, preprocess, load)
+    processor = timm_models.data_config(module) if transform is None else transform
+    preprocess = from_timm(processor) if transform is None else _from_transform(transform)
+    kind, names = type(module).__qualname__, _names(module, is_timm)
+    return Candidate(name, _digest(module), kind, preprocess, load, class_names=names, processor=processor)
+
+
+def _names(module: Any, is_timm: bool) -> tuple[str, ...] | None:
+    if is_timm:
+        return timm_models.head_names_of(module)
+    is_classifier = type(module).__name__.endswith("ForImageClassification")  # a bare model has names, but no head
+    return from_id2label(module.config.id2label) if is_classifier and hasattr(module, "config") else None
 
 
 def _from_transform(transform: Callable[..., Any]) -> Preprocess:
-    is_processor = hasattr(transform, "preprocess") and hasattr(transform, "to_dict")
-    return from_image_processor(transform) if is_processor else from_callable(transform)
+    return from_image_processor(transform) if is_image_processor(transform) else from_callable(transform)
 
 
 def _first_tensor(module: nn.Module, pixels: Tensor) -> Tensor:

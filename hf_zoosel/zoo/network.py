@@ -52,7 +52,7 @@ class Network:
     ) -> None:
         self.module = module.eval()
         self.n_parameters = sum(p.numel() for p in module.parameters())
-        self._forward = forward or (lambda network, pixels: network(pixels))
+        self._forward = forward or _plain_call
         self._logits_count = classifier == "trained"
         self._fallback = fallback
         self._heads: list[nn.Module] | None = [] if classifier == "none" else None
@@ -69,6 +69,23 @@ class Network:
             hasher.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return hasher.hexdigest()
+
+    @property
+    def forward(self) -> Callable[[nn.Module, Tensor], Tensor]:
+        """What runs the module: ``forward(module, pixels)`` gives its output tensor."""
+        return self._forward
+
+    def head_names(self, pixels: Tensor) -> tuple[str, ...]:
+        """Where in the module its classifier lies: one layer, several whose mean is the output, or none.
+
+        Args:
+            pixels: A batch ``(n, 3, height, width)``, run through the network if none was before.
+        """
+        if self._heads is None:
+            with torch.no_grad():
+                self(pixels)
+        heads = self._heads or []
+        return tuple(name for name, layer in self.module.named_modules() if any(layer is head for head in heads))
 
     def __call__(self, pixels: Tensor) -> Output:
         """Features and logits of one batch ``(n, 3, height, width)``."""
@@ -92,6 +109,10 @@ class Network:
         if self._fallback is not None:
             return self._fallback(self.module, pixels)
         return Output(one_vector_each(output), None)
+
+
+def _plain_call(module: nn.Module, pixels: Tensor) -> Tensor:
+    return module(pixels)
 
 
 def _linear_layers(module: nn.Module) -> list[nn.Module]:

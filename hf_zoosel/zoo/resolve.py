@@ -1,6 +1,7 @@
 """From what a person names to a candidate."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def _from_hub(text: str, name: str) -> Candidate:
         if twin in embedded_models():
             raise CandidateError(f"{error} Or use {twin!r}, which is installed.") from None
         raise
-    return describe_folder(pinned.folder, name, pinned.commit, fetch=pinned.fetch, beside=pinned.beside)
+    candidate = describe_folder(pinned.folder, name, pinned.commit, fetch=pinned.fetch, beside=pinned.beside)
+    return replace(candidate, origin=repo_id)
 
 
 def _timm_repository(name: str) -> str:

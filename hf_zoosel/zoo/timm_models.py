@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hf_zoosel.zoo import class_names
 from hf_zoosel.zoo.candidate import Candidate
 from hf_zoosel.zoo.errors import CandidateError, one_line
 from hf_zoosel.zoo.network import Network, Output, one_vector_each
@@ -34,7 +35,8 @@ def from_config(
     try:
         arguments = dict(config.get("model_args") or {})
         _check_arguments(arguments, config)
-        preprocess = from_timm(config.get("pretrained_cfg") or (_default_config(architecture) if wrapped else config))
+        data = config.get("pretrained_cfg") or (_default_config(architecture) if wrapped else config)
+        preprocess = from_timm(data)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise CandidateError(f"its config.json cannot be used ({type(error).__name__}: {error}).") from None
 
@@ -48,7 +50,8 @@ def from_config(
             raise CandidateError(f"timm cannot build {architecture} from its config.json: {one_line(error)}") from None
 
     identity = json.dumps(["timm", architecture, config.get("model_args"), config.get("global_pool")], sort_keys=True)
-    return Candidate(name, revision, identity, preprocess, load)
+    names = class_names.from_timm_config(config)
+    return Candidate(name, revision, identity, preprocess, load, class_names=names, processor=data)
 
 
 def _check_arguments(arguments: dict[str, Any], config: dict[str, Any]) -> None:
@@ -101,6 +104,12 @@ def data_config(module: Any) -> dict[str, Any]:
     if getattr(patches, "strict_img_size", False) and getattr(patches, "img_size", None) is not None:
         size = list(patches.img_size)
     return config | {"input_size": (channels, *size)}
+
+
+def head_names_of(module: Any) -> tuple[str, ...] | None:
+    """Names of the classes of a timm model's head, where it still has the head its configuration speaks of."""
+    config = dict(module.pretrained_cfg)
+    return class_names.from_timm_config(config) if config.get("num_classes") == module.num_classes else None
 
 
 def watch(module: nn.Module) -> Network:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_zoosel.zoo import class_names
 from hf_zoosel.zoo.candidate import Candidate
 from hf_zoosel.zoo.errors import CandidateError, one_line
 from hf_zoosel.zoo.image_processors import processor_of
@@ -46,7 +47,7 @@ def from_config(
             "Load it where you trust it and pass (module, transform)."
         )
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             auto = _auto_class(config)
             processor, is_own = processor_of(folder, config)
@@ -62,7 +63,13 @@ def from_config(
         return _load(folder, config, auto)
 
     identity = f"transformers {config.model_type} {(config.architectures or ['?'])[0]}"
-    return Candidate(name, revision, identity, preprocess, load, () if is_own else (note,))
+    notes = () if is_own else (note,)
+    names = class_names.from_id2label(config.id2label) if _has_trained_head(config) else None
+    return Candidate(name, revision, identity, preprocess, load, notes, class_names=names, processor=processor)
+
+
+def _has_trained_head(config: Any) -> bool:
+    return "ForImageClassification" in (config.architectures or [""])[0]
 
 
 def _auto_class(config: Any) -> Any:
@@ -90,7 +97,7 @@ def _load(folder: Path, config: Any, auto: Any) -> Network:
     from transformers import AutoModel
 
     try:
-        with _quiet():
+        with quiet():
             module, report = auto.from_pretrained(
                 folder,
                 config=config,
@@ -103,7 +110,7 @@ def _load(folder: Path, config: Any, auto: Any) -> Network:
             )
     except (RuntimeError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         raise CandidateError(f"transformers cannot load {config.model_type}: {one_line(error)}") from None
-    trained_head = "ForImageClassification" in (config.architectures or [""])[0]
+    trained_head = _has_trained_head(config)
     untrained = set() if trained_head else _head_of(module, config)
     faults = _faults(module, report, untrained)
     if faults:
@@ -164,7 +171,7 @@ def _hidden(module: Any, pixels: Tensor) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' load report and progress bar: what matters of them becomes an error or a note."""
     from transformers.utils import logging
 
