@@ -1,6 +1,8 @@
 """Objectives of fine-tuning: losses, regularisers and the relationship between categories; tensors in, tensors out."""
 
 from hf_zoosel.objectives.bss import bss as bss
+from hf_zoosel.objectives.co_tuning import co_tuning_loss as co_tuning_loss
+from hf_zoosel.objectives.consistency import consistency_loss as consistency_loss
 from hf_zoosel.objectives.delta import (
     channel_weights as channel_weights,
     delta as delta,
@@ -16,9 +18,12 @@ from hf_zoosel.objectives.registry import (
     RegularizerNeed as RegularizerNeed,
     get_regularizer as get_regularizer,
 )
+from hf_zoosel.objectives.relationship import category_relationship as category_relationship
+from hf_zoosel.objectives.relationship_record import Relationship as Relationship
 from hf_zoosel.objectives.stoch_norm import (
     StochNorm1d as StochNorm1d,
     StochNorm2d as StochNorm2d,
     replace_norms as replace_norms,
     restore_norms as restore_norms,
 )
+from hf_zoosel.objectives.temperature import fit_temperature as fit_temperature
