@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from hf_zoosel.metrics._triangles import add_gram
+
 _BLOCK_ELEMENTS = 2**20  # 8 MB in float64; larger blocks are no faster
 _MIN_ROWS = 256  # or columns: thinner blocks multiply more slowly
-_STRIP = 192  # columns: one triangle of a product is made in strips; narrower ones save no more
+_STRIP = 192  # columns: one triangle is copied to the other in strips
 
 
 def row_slices(matrix: Tensor, *, at_most: int | None = None) -> Iterator[slice]:
@@ -99,10 +101,10 @@ def gram_of_rows(matrix: Tensor, centre: Tensor | None = None) -> Tensor:
 def sum_of_grams(pieces: Iterable[Tensor], size: int, device: torch.device) -> Tensor:
     """Return the sum of ``P^T P`` over float64 pieces P ``(b, size)``, of which one triangle is made and copied."""
     gram = torch.zeros(size, size, dtype=torch.float64, device=device)
-    strips = list(_slices(size, _STRIP))
     for piece in pieces:
-        for strip in strips:
-            gram[strip, strip.start :].addmm_(piece[:, strip].T, piece[:, strip.start :])
-    for strip in strips:
+        add_gram(gram, piece)
+    for strip in _slices(size, _STRIP):
         gram[strip.stop :, strip] = gram[strip, strip.stop :].T
+        corner = gram[strip, strip]
+        corner.copy_(corner.triu() + corner.triu(1).T)
     return gram

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hf_zoosel.metrics._blocks import row_slices
+from hf_zoosel.metrics._triangles import add_gram
 
 Pairs = NDArray[np.float64]
 
@@ -81,9 +82,13 @@ def _dissimilarities(features: Tensor, centre: Tensor | None, scale: Tensor | No
         left = _unit_rows(features[i], centre, scale)
         for j in row_slices(features[i.start :], at_most=_TILE_ROWS):
             first = i.start + j.start
-            right = left if j.start == 0 else _unit_rows(features[first : i.start + j.stop], centre, scale)
-            tile = (left @ right.T).neg_().sub_(2).cpu().numpy()
-            for row, values in enumerate(tile, start=i.start):
+            if j.start == 0:  # only what is above the diagonal counts
+                tile = left.new_zeros(len(left), len(left))
+                add_gram(tile, left.T)
+            else:
+                tile = left @ _unit_rows(features[first : i.start + j.stop], centre, scale).T
+            tile = tile.neg_().sub_(2).cpu()
+            for row, values in enumerate(tile.numpy(), start=i.start):
                 own = values[max(0, row + 1 - first) :]  # right of the diagonal
                 start = row * (2 * n - row - 1) // 2 + max(0, first - row - 1)
                 pairs[start : start + len(own)] = own

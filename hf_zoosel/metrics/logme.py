@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from hf_zoosel.metrics._checks import check_features, check_labels
-from hf_zoosel.metrics._evidence import Fit, fit_evidence, log_densities_of_one_left_out
-from hf_zoosel.metrics._spectrum import Spectrum, spectrum
+from hf_zoosel.metrics._evidence import fit_evidence, log_densities_of_one_left_out
+from hf_zoosel.metrics._spectrum import projected_spectrum, spectrum
 
 
 def logme(features: Tensor, labels: Tensor) -> float:
@@ -48,7 +48,8 @@ def logme(features: Tensor, labels: Tensor) -> float:
         -0.0962
     """
     x, y = check_features(features), check_labels(labels, features)
-    return _fit(spectrum(x), y).evidence.mean().item() / len(y)
+    values, projected = projected_spectrum(x, one_hot(y).double())
+    return fit_evidence(values, projected, y.bincount().double(), len(y)).evidence.mean().item() / len(y)
 
 
 def logme_influence(features: Tensor, labels: Tensor) -> tuple[float, Tensor]:
@@ -63,10 +64,6 @@ def logme_influence(features: Tensor, labels: Tensor) -> tuple[float, Tensor]:
     """
     x, y = check_features(features), check_labels(labels, features)
     decomposed, k = spectrum(x), int(y.max()) + 1
-    fit = _fit(decomposed, y)
+    fit = fit_evidence(decomposed.values, decomposed.project(y), y.bincount().double(), len(y))  # |y|^2 = n_c
     influence = log_densities_of_one_left_out(decomposed, fit, lambda rows: one_hot(y[rows], k))
     return fit.evidence.mean().item() / len(y), influence
-
-
-def _fit(decomposed: Spectrum, y: Tensor) -> Fit:
-    return fit_evidence(decomposed.values, decomposed.project(y), y.bincount().double(), len(y))  # |y|^2 = n_c

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from hf_zoosel.metrics._checks import check_features
-from hf_zoosel.metrics._evidence import Fit, fit_evidence, log_densities_of_one_left_out
-from hf_zoosel.metrics._spectrum import Spectrum, spectrum
+from hf_zoosel.metrics._evidence import fit_evidence, log_densities_of_one_left_out
+from hf_zoosel.metrics._spectrum import projected_spectrum, spectrum
 
 
 def logme_regression(features: Tensor, targets: Tensor) -> float:
@@ -44,14 +44,15 @@ def logme_regression(features: Tensor, targets: Tensor) -> float:
         -0.2906
     """
     x, y = _checked(features, targets)
-    return _fit(spectrum(x), y).evidence.mean().item() / len(y)
+    values, projected = projected_spectrum(x, y)
+    return fit_evidence(values, projected, y.square().sum(dim=0), len(y)).evidence.mean().item() / len(y)
 
 
 def logme_regression_influence(features: Tensor, targets: Tensor) -> tuple[float, Tensor]:
     """Return ``logme_regression`` and each sample's influence on it, ``(n,)`` float64, as for ``logme``."""
     x, y = _checked(features, targets)
     decomposed = spectrum(x)
-    fit = _fit(decomposed, y)
+    fit = fit_evidence(decomposed.values, decomposed.project_columns(y), y.square().sum(dim=0), len(y))
     return fit.evidence.mean().item() / len(y), log_densities_of_one_left_out(decomposed, fit, lambda rows: y[rows])
 
 
@@ -73,8 +74,3 @@ def _checked(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             "bound. Drop them."
         )
     return x, y
-
-
-def _fit(decomposed: Spectrum, y: Tensor) -> Fit:
-    energy = y.square().sum(dim=0)
-    return fit_evidence(decomposed.values, decomposed.project_columns(y), energy, len(y))

@@ -1,22 +1,20 @@
 """NLEEP: LEEP with a Gaussian mixture of the features in place of the source head."""
 
+import warnings
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hf_zoosel.metrics._blocks import blocks, gram_of_columns, gram_of_rows, mean_row
 from hf_zoosel.metrics._checks import check_features, check_labels
-from hf_zoosel.metrics._mixture import diagonal_mixture, full_mixture
 from hf_zoosel.metrics._order import canonical_order
+from hf_zoosel.metrics._tridiagonal import Tridiagonal
 from hf_zoosel.metrics.leep import leep, leep_influence
 
 Covariance = Literal["diag", "full"]
 
-_SIDE = 512  # of a Gram matrix: below it all eigenvectors cost less than the first ones by Lanczos
 _DECIMALS = 6  # of components of variance 1: k-means++ meets exact ties, which the last bits of sums would decide
-_PARTS = (20, 8)  # of the side: how many eigenvectors are tried before all
 
 
 def nleep(
@@ -108,10 +106,20 @@ def _posteriors(features: Tensor, y: Tensor, seed: int, options: tuple[float, in
     distinct = 1 + int((x[1:] != x[:-1]).any(dim=1).sum())
     count = min(per_class * (int(y.max()) + 1), max(1, len(x) // 2), distinct)
 
-    mixture = diagonal_mixture if covariance == "diag" else full_mixture
     posterior = torch.empty(len(x), count, dtype=torch.float64, device=x.device)
-    posterior[order] = mixture(_principal(x, energy), count, seed)
+    posterior[order] = _mixture_posteriors(_principal(x, energy), count, covariance, seed)
     return posterior
+
+
+def _mixture_posteriors(points: Tensor, count: int, covariance: Covariance, seed: int) -> Tensor:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    given = points.cpu().numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that is stopped early is used as it is
+        mixture = GaussianMixture(count, covariance_type=covariance, random_state=seed).fit(given)
+    return torch.from_numpy(mixture.predict_proba(given)).to(points.device)
 
 
 def _principal(x: Tensor, energy: float) -> Tensor:
@@ -130,29 +138,9 @@ def _principal(x: Tensor, energy: float) -> Tensor:
 
 
 def _leading(gram: Tensor, energy: float) -> tuple[Tensor, Tensor]:
-    """Return the fewest eigenvalues (r,) of a sum of at least ``energy`` times the trace, and their vectors."""
-    enough = energy * gram.trace().item() * (1 - 1e-12)
-    parts = [len(gram) // part for part in _PARTS] if len(gram) >= _SIDE else []
-    for count in [*parts, len(gram)]:
-        values, vectors = _largest(gram, count)
-        cumulated = values.cumsum(dim=0)
-        if cumulated[-1] >= enough:
-            break
-    r = 1 + int((cumulated < enough).sum())
-    return values[:r], vectors[:, :r]
-
-
-def _largest(gram: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the ``count`` largest eigenvalues, in falling order, and their vectors (side, count)."""
-    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
-
-    if count < len(gram):
-        start = np.random.default_rng(0).standard_normal(len(gram))  # a vector of ones is orthogonal to centred rows
-        try:
-            values, vectors = eigsh(gram.cpu().numpy(), k=count, v0=start, tol=0)
-        except ArpackNoConvergence:
-            return _largest(gram, len(gram))
-        values, vectors = torch.from_numpy(values).to(gram.device), torch.from_numpy(vectors).to(gram.device)
-    else:
-        values, vectors = torch.linalg.eigh(gram)
-    return values.flip(0).clamp_min(0), vectors.flip(1)
+    """Return the fewest eigenvalues (r,) of a sum of at least ``energy`` times all, and their vectors (side, r)."""
+    decomposed = Tridiagonal.of(gram)
+    values = decomposed.values.flip(0).clamp_min(0)
+    cumulated = values.cumsum(dim=0)
+    r = 1 + int((cumulated < energy * cumulated[-1] * (1 - 1e-12)).sum())
+    return values[:r].to(gram.device), decomposed.leading(r).flip(1).to(gram.device)

@@ -98,11 +98,11 @@ def _bound(features: Tensor, labels: Tensor, options: tuple[float, float, bool])
     if not head.converged:
         warnings.warn("the head of `pactran` did not reach its optimum: the score is too low", RuntimeWarning, 3)
 
-    loss = -head.log_probs.gather(1, y[:, None]).flatten()  # (n,)
-    size = 0.5 * (penalty @ head.weights.square()).sum().item()
+    loss = -head.log_probs.gather(0, y[None]).flatten()  # (n,)
+    size = 0.5 * (head.weights.square() @ penalty).sum().item()
     probs = head.log_probs.exp()
     norm2 = variance * inputs[:, :-1].square().sum(dim=1) + 1  # (n,)  |x|^2, and 1 for b
-    trace = norm2 * (probs - probs.square()).sum(dim=1)  # (n,)  tr(H) is their mean
+    trace = norm2 * (probs - probs.square()).sum(dim=0)  # (n,)  tr(H) is their mean
     ratio = looseness * n / (k * d)  # lambda s^2 / (K D)
     flat = k * prior_variance / (2 * looseness * n)  # K D / (2 lambda)
     bound = loss.mean().item() + size + flat * math.log1p(ratio * trace.mean().item())

@@ -4,6 +4,7 @@ import math
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -16,6 +17,16 @@ LABELLED = {name: metric for name, metric in TABLE.items() if "labels" in metric
 WITH_INFLUENCE = {name: metric for name, metric in TABLE.items() if metric.influence is not None}
 STATIC = {name: metric for name, metric in METRICS.items() if metric.is_static}
 OVER_ZOO = {name: metric for name, metric in METRICS.items() if metric.over_zoo is not None}
+
+# Exceptions, by name; every other metric meets each test to the figures that stand there.
+NEAR_SINGULAR = {
+    "etran": 1e-6,  # duplicates with the ridge at its floor, 1e-10 of the variance: rounding counts 1e10 times
+}
+UNDEFINED = {
+    "two samples": {"rsa"},  # one pair has no order
+    # no row differs from another: no correlation (lfc, lgc, parc, rsa), no principal component (nleep)
+    "constant": {"lfc", "lfc_centered", "lfc_cosine", "lgc", "lgc_logits", "lgc_random", "nleep", "parc", "rsa"},
+}
 
 
 def each(table):
@@ -36,9 +47,9 @@ def arguments(metric, features, labels):
         "features": features,
         "source_logits": features,
         "source_probs": features.softmax(dim=1),
-        "map_statistics": features[:, :2].sigmoid(),
+        "map_statistics": features[:, :2].clamp(0, 1),
         "labels": labels,
-        "reference": (features.double() @ mixing).to(features.dtype),
+        "reference": features.double() @ mixing,
         "source_means": torch.stack([source[source_labels == c].mean(dim=0) for c in range(4)]),
         "source_counts": torch.full((4,), 300),
         "source_features": source,
@@ -55,6 +66,15 @@ def value(metric, features, labels):
     return list(score) if isinstance(score, tuple) else [score]
 
 
+def influence(metric, features, labels):
+    """The influence of each sample, as an array; of none where the metric has no such form."""
+    if metric.influence is None:
+        return torch.zeros(0).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return metric.influence(*arguments(metric, features, labels))[1].numpy()
+
+
 SHAPES = [(40, 12), (40, 40), (20, 90)]
 
 
@@ -67,7 +87,7 @@ def test_returns_finite_floats_the_same_each_time(metric, n, d):
     assert value(metric, features, labels) == scores
 
 
-@settings(max_examples=10)
+@settings(max_examples=15)
 @given(shape=st.sampled_from(SHAPES), random=st.randoms(use_true_random=False), half=st.booleans())
 @each(TABLE)
 def test_ignores_sample_order_and_class_names(metric, shape, random, half):
@@ -76,13 +96,12 @@ def test_ignores_sample_order_and_class_names(metric, shape, random, half):
         features = torch.cat([features, features[:5]])
         labels = torch.cat([labels, torch.tensor([0, 1, 2, 3, 9])])
     order = random.sample(range(len(labels)), len(labels))
-    renamed = (100 - 7 * labels[order]).to(torch.int16)
-    rounding = 1e-6 if half else 1e-9  # duplicates and a class of one leave near-singular scatter and leverages of 1
-    assert value(metric, features[order], renamed) == pytest.approx(value(metric, features, labels), rel=rounding)
+    other = features[order], (100 - 7 * labels[order]).to(torch.int16)
+    rounding = NEAR_SINGULAR.get(metric.name, 1e-9) if half else 1e-9
+    assert value(metric, *other) == pytest.approx(value(metric, features, labels), rel=rounding)
     if metric.influence is not None:
-        _, influence = metric.influence(*arguments(metric, features, labels))
-        _, other = metric.influence(*arguments(metric, features[order], renamed))
-        assert other.numpy() == pytest.approx(influence[order].numpy(), rel=1e4 * rounding, abs=1e3 * rounding)
+        expected = influence(metric, features, labels)[order]
+        assert influence(metric, *other) == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
@@ -110,38 +129,39 @@ def test_leaves_its_input_as_it_was(metric, dtype):
 def test_accepts_any_float_type_and_computes_in_float64(metric, dtype):
     features, labels = problem()
     low = features.to(dtype)
-    if {"source_probs", "map_statistics", "reference"}.intersection(metric.needs):  # made in the low precision
-        assert value(metric, low, labels) == pytest.approx(value(metric, features, labels), rel=1e-1, abs=1e-2)
+    if "source_probs" in metric.needs:  # rounded in float64, rows that sum to 1.002 are no probabilities
+        assert value(metric, low, labels) == pytest.approx(value(metric, features, labels), rel=1e-2)
     else:
-        assert value(metric, low, labels) == pytest.approx(value(metric, low.double(), labels), rel=1e-12)
+        assert value(metric, low, labels) == value(metric, low.double(), labels)
 
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
 @each(TABLE)
 def test_blocks_of_rows_change_nothing(metric, monkeypatch, n, d):
     features, labels = problem(n, d, signal=0.3)
-    whole = value(metric, features, labels)
+    whole, influences = value(metric, features, labels), influence(metric, features, labels)
     monkeypatch.setattr(_blocks, "_BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(_blocks, "_MIN_ROWS", 7)
     monkeypatch.setattr(sys.modules["hf_zoosel.metrics.knn"], "_STRIP_ELEMENTS", 3 * n)
-    assert value(metric, features, labels) == pytest.approx(whole, rel=1e-9)
+    assert value(metric, features, labels) == pytest.approx(whole, rel=1e-11)
+    assert influence(metric, features, labels) == pytest.approx(influences, rel=1e-7, abs=1e-9)
 
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
 @each(WITH_INFLUENCE)
 def test_influence_comes_with_the_score_and_one_value_per_sample(metric, n, d):
     features, labels = problem(n, d, signal=0.3)
-    score, influence = metric.influence(*arguments(metric, features, labels))
+    score, of_each = metric.influence(*arguments(metric, features, labels))
     assert [score] == pytest.approx(value(metric, features, labels), rel=1e-12)
-    assert influence.shape == (n,)
-    assert influence.dtype == torch.float64
-    assert influence.isfinite().all()
-    assert influence.std() > 0
+    assert of_each.shape == (n,)
+    assert of_each.dtype == torch.float64
+    assert of_each.isfinite().all()
+    assert of_each.std() > 0
 
 
-@each(TABLE)
 @pytest.mark.parametrize("case", ["one sample a class", "two samples", "duplicates", "constant", "constant column"])
-def test_a_degenerate_task_gives_finite_numbers_or_a_clear_error(metric, case):
+@each(TABLE)
+def test_a_degenerate_task_gives_finite_numbers_unless_undefined(metric, case):
     features, labels = problem(10, 6)
     if case == "one sample a class":
         labels = torch.arange(10)
@@ -153,12 +173,12 @@ def test_a_degenerate_task_gives_finite_numbers_or_a_clear_error(metric, case):
         features = torch.ones_like(features)
     else:
         features[:, 2] = 0
-    try:
-        scores = value(metric, features, labels)
-    except ValueError as error:
-        scores, reason = [], str(error)
-        assert " must " in reason
-    assert all(map(math.isfinite, scores))
+    if metric.name in UNDEFINED.get(case, ()):
+        with pytest.raises(ValueError, match=" must "):
+            value(metric, features, labels)
+    else:
+        assert all(map(math.isfinite, value(metric, features, labels)))
+        assert np.isfinite(influence(metric, features, labels)).all()
 
 
 @each(TABLE)

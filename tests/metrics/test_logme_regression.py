@@ -41,7 +41,7 @@ def test_one_hot_targets_give_logme_itself(n, d):
     targets = one_hot(labels).double()
     score, influence = logme_regression_influence(features, targets)
     expected_score, expected_influence = logme_influence(features, labels)
-    assert logme_regression(features, targets) == score == pytest.approx(logme(features, labels), rel=1e-12)
+    assert logme_regression(features, targets) == pytest.approx(logme(features, labels), rel=1e-12)
     assert score == pytest.approx(expected_score, rel=1e-12)
     assert influence.numpy() == pytest.approx(expected_influence.numpy(), rel=1e-9, abs=1e-9)
 
@@ -142,7 +142,7 @@ def test_no_samples_are_refused():
 def test_influence_is_what_leaving_a_sample_out_takes_from_the_evidence(n, d):
     features, targets = problem(n, d, 2)
     score, influence = logme_regression_influence(features, targets)
-    assert score == logme_regression(features, targets)
+    assert score == pytest.approx(logme_regression(features, targets), rel=1e-12)
     f, taken = features.numpy(), np.zeros(n)
     for y in targets.numpy().T:
         alpha, beta = best_precisions_as_written(y, f)
