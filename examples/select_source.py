@@ -21,13 +21,19 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="pre-training data: Hub id or path")
     parser.add_argument("--model", default="embedded:tf_efficientnet_lite0", help="the checkpoint to look through")
     parser.add_argument("--num-classes", type=int, default=100)
+    parser.add_argument("--cache-dir", help="where statistics are kept")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first method's choice")
     arguments = parser.parse_args()
     chosen: dict[str, SourceSelection] = {}
     for method in STRATEGIES:
         k = None if method == "all" else arguments.num_classes
         chosen[method] = select_source(
-            arguments.dataset, arguments.source, arguments.model, num_classes=k, method=method
+            arguments.dataset,
+            arguments.source,
+            arguments.model,
+            num_classes=k,
+            method=method,
+            cache=arguments.cache_dir,
         )
     first = next(iter(chosen.values()))
     print(first)

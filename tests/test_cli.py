@@ -103,6 +103,17 @@ def test_select_prints_what_it_chose_and_writes_json_plot_and_sheet(folder, mode
         assert image.width > 100
 
 
+def test_select_takes_single_images_and_the_names_of_columns(folder, model, tmp_path, capsys):
+    words = ["select", "--dataset", folder, "--source", folder, "--model", model, "--num-samples", 3, "--quiet"]
+    words += ["--cache-dir", tmp_path / "cache", "--source-image-column", "image", "--source-label-column", "label"]
+    words += [word for name in ("sheet", "plot") for word in (f"--{name}", tmp_path / f"{name}.png")]
+    assert main([*map(str, words)]) == 0
+    assert "samples of" in capsys.readouterr().out
+    assert all((tmp_path / f"{name}.png").stat().st_size > 1_000 for name in ("sheet", "plot"))
+    assert main([*map(str, [*words, "--source-label-column", "nowhere"])]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_select_with_a_model_that_does_not_exist_is_exit_code_two(folder, tmp_path, capsys):
     words = ["select", "--dataset", folder, "--source", folder, "--model", "/no/such/model", "--quiet"]
     assert main([*map(str, words)]) == 2

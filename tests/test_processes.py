@@ -44,6 +44,29 @@ ranking.save(f"{output}/{ranking.settings['processes']}-{os.environ.get('RANK', 
 """
 )
 
+SELECTED = (
+    TASK
+    + """
+cache, output = sys.argv[1:]
+torch.manual_seed(0)
+network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+model = network, lambda image: torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
+asked = {
+    "samples": {"num_samples": 7},
+    "semi_relaxed": {"num_samples": 7, "method": "semi_relaxed"},
+    "nearest": {"num_samples": 7, "method": "nearest"},
+    "random": {"num_samples": 7, "method": "random"},
+    "clusters": {"num_classes": 2, "num_clusters": 6, "num_target_clusters": 2},
+}
+target = dataset.select(range(3, 12))
+for data, kind in ((dataset, "table"), (dataset.to_iterable_dataset(), "stream")):
+    for name, options in asked.items():
+        selection = hf_zoosel.select_source(target, data, model, cache=cache, progress=False, **options)
+        rank = os.environ.get("RANK", "alone")
+        selection.save(f"{output}/{kind}-{name}-{rank}.json")
+"""
+)
+
 KILLED = (
     TASK
     + """
@@ -140,6 +163,26 @@ def test_two_processes_share_the_images_and_return_the_same_ranking(tmp_path, la
             assert two["scores"][metric] == pytest.approx(score, abs=1e-6)
     chunks = list((tmp_path / "cache-two").rglob("*.safetensors"))
     assert len(chunks) == 5  # two candidates, half of the rows each from each process, and the reference network's
+
+
+def test_two_processes_choose_the_same_images_and_clusters_as_one(tmp_path):
+    script = tmp_path / "selected.py"
+    script.write_text(SELECTED)
+    run([script, tmp_path / "cache-alone", tmp_path])
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29614"]
+    run([*launcher, script, tmp_path / "cache-two", tmp_path])
+    written = sorted(path.name.removesuffix("-alone.json") for path in tmp_path.glob("*-alone.json"))
+    assert len(written) == 10
+    for name in written:
+        alone, first, second = (json.loads((tmp_path / f"{name}-{r}.json").read_text()) for r in ("alone", 0, 1))
+        assert first == second
+        assert first["rows"] == alone["rows"]
+        if "clusters" in name:
+            assert [one["mass"] for one in first["ranked"]] == pytest.approx([one["mass"] for one in alone["ranked"]])
+        else:
+            assert first["weights"] == pytest.approx(alone["weights"], rel=1e-5)
+    shared = list((tmp_path / "cache-two").rglob("rows-*.safetensors"))
+    assert len(shared) >= 3
 
 
 def test_processes_that_differ_are_heard_on_all_of_them_and_none_hangs(tmp_path):

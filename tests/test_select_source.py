@@ -1,15 +1,20 @@
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 import timm
 import torch
-from datasets import ClassLabel, Dataset, Features, Image
+from datasets import ClassLabel, Dataset, Features, Image, concatenate_datasets
 from torch import nn
 
-from hf_zoosel import SourceSelection, select_source
+from hf_zoosel import SourceSelection, contact_sheet, select_source
 from hf_zoosel.features import Runtime, Team
 from hf_zoosel.features.statistics import source_statistics
 from hf_zoosel.tasks.rows import open_rows
-from hf_zoosel.zoo import CandidateError, resolve
+from hf_zoosel.transport import cosine_cost
+from hf_zoosel.zoo import CandidateError, SourceStats, resolve
+from tests.transport.test_unbalanced import by_pot
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "violet": (1, 0, 1)}
 
@@ -178,3 +183,124 @@ def test_a_real_network_works_too(tmp_path):
     network = timm.create_model("test_resnet")
     selection = select(coloured(["red"], seed=1), coloured(COLOURS), network, tmp_path, num_classes=1)
     assert names(selection) == ["red"]
+
+
+def test_single_images_are_chosen_as_a_dense_plan_would(model, tmp_path):
+    source, target = coloured(COLOURS, n=8, labelled=False), coloured(["red", "blue"], seed=1)
+    selection = select(target, source, model, tmp_path, num_samples=12)
+    features, classes = (mean_colours(data) for data in (source, target))
+    means = torch.stack([classes[:4].mean(dim=0), classes[4:].mean(dim=0)])
+    plan = by_pot(
+        cosine_cost(features, means) / 0.1,
+        torch.ones(40),
+        torch.ones(2),
+        reg=1.0,
+        reg_source=1.0,
+        reg_target=100.0,
+    )
+    mass = plan.sum(axis=1)
+    rows = np.sort(np.argsort(-mass)[:12])
+    assert selection.unit == "sample"
+    assert selection.rows == tuple(rows)
+    assert selection.weights == pytest.approx(mass[rows], rel=1e-4)
+    assert [one.name for one in selection.coverage] == ["red", "blue"]
+    chosen = selection.dataset()
+    assert [image.getpixel((0, 0)) for image in chosen["image"]] == [
+        image.getpixel((0, 0)) for image in source.select(rows)["image"]
+    ]
+    assert SourceSelection.load(selection.save(tmp_path / "selection.json")) == selection
+
+
+def mean_colours(data):
+    return torch.stack([to_tensor(image) for image in data["image"]]).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("method", ["uot", "semi_relaxed", "nearest", "mean_distance", "random"])
+def test_single_images_of_a_stream_are_those_of_its_data_set(model, tmp_path, method):
+    source, target = coloured(COLOURS), coloured(["red"], seed=1)
+    table = select(target, source, model, tmp_path, num_samples=4, method=method)
+    stream = select(target, source.to_iterable_dataset(), model, tmp_path, num_samples=4, method=method)
+    assert stream.rows == table.rows
+    assert [row["label"] for row in stream.dataset()] == table.dataset()["label"][:]
+    if method != "random":
+        assert set(table.dataset()["label"][:]) == {0}
+
+
+def test_single_images_for_clusters_of_a_target(model, tmp_path):
+    source, target = coloured(COLOURS, labelled=False), coloured(["red", "blue"], seed=1, labelled=False)
+    selection = select(target, source, model, tmp_path, num_samples=8, num_target_clusters=2)
+    assert selection.rows == (*range(4), *range(8, 12))
+    assert {one.name for one in selection.coverage} == {"cluster 0", "cluster 1"}
+
+
+def test_what_cannot_be_chosen_image_by_image_is_refused_before_one_is_read(model, tmp_path):
+    source, target = coloured(COLOURS), coloured(["red"], seed=1)
+    stats = SourceStats(torch.eye(3), torch.ones(3, dtype=torch.int64))
+    for data, given, text in (
+        (source, {"num_samples": 0}, "`num_samples` must be a whole number of at least 1"),
+        (source, {"num_samples": 5, "num_clusters": 2}, "`num_clusters` must be None beside `num_samples`"),
+        (source, {"num_samples": 5, "method": "capacity"}, "for single samples, got 'capacity'"),
+        (stats, {"num_samples": 5}, "got statistics, which hold no images"),
+        (source, {"method": "uott"}, "Did you mean 'uot'"),
+        (source, {"options": {"scal": 1}}, "Did you mean 'scale'"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            select(target, data, model, tmp_path, **given)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="from 1 to the 20 samples of the source, got 21"):
+        select(target, source, model, tmp_path, num_samples=21)
+
+
+def test_features_that_cannot_be_found_again_are_removed(model, tmp_path):
+    candidate = resolve(model, "colours")
+    unknown = dataclasses.replace(candidate, preprocess=dataclasses.replace(candidate.preprocess, cacheable=False))
+    target = coloured(["red"], seed=1)
+    for chosen in ({"num_samples": 4}, {"num_classes": 1, "num_clusters": 5}):
+        selection = select(target, coloured(COLOURS), unknown, tmp_path, **chosen)
+        assert selection.rows == (0, 1, 2, 3)
+        assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def renamed(data):
+    """The data under column names that nobody would guess, beside decoys."""
+    decoys = Dataset.from_dict({"image": ["decoy"] * len(data), "label": ["decoy"] * len(data)})
+    renamed = data.rename_columns({"image": "photograph", "label": "what"})
+    return concatenate_datasets([renamed, decoys], axis=1)
+
+
+def test_a_sheet_is_drawn_of_named_columns_streams_and_a_single_class(model, tmp_path):
+    source, target = coloured(["red"]), coloured(["blue"], seed=1)
+    columns = {"image_column": "photograph", "label_column": "what"}
+    columns |= {f"source_{name}": column for name, column in columns.items()}
+    for data, given in (
+        ((target, source), {}),
+        ((target.to_iterable_dataset(), source.to_iterable_dataset()), {}),
+        ((renamed(target), renamed(source)), columns),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            selection = select(*data, model, tmp_path, num_classes=1, **given)
+        assert contact_sheet(selection, *data, **given).width > 100
+
+
+def test_a_sheet_passes_over_images_that_cannot_be_read(model, tmp_path):
+    source, target = coloured(COLOURS), coloured(["red"], seed=1)
+    selection = select(target, source, model, tmp_path, num_classes=2)
+    expected = contact_sheet(selection, target, source.select(range(1, 20)))
+    raw = source.cast_column("image", Image(decode=False))
+    spoiled = raw.map(
+        lambda row, i: {"image": {"bytes": b"" if i == 0 else row["image"]["bytes"], "path": None}}, with_indices=True
+    )
+    assert contact_sheet(selection, target, spoiled.cast_column("image", Image())).tobytes() == expected.tobytes()
+    with pytest.raises(ValueError, match="must hold an image of 'red', got none"):
+        contact_sheet(selection, target, source.select(range(4, 20)))
+
+
+def test_a_sheet_of_single_images_shows_those_that_weigh_most(model, tmp_path):
+    source, target = coloured(COLOURS, labelled=False), coloured(["red"], seed=1)
+    selection = select(target, source, model, tmp_path, num_samples=6)
+    assert contact_sheet(selection, target, source, n=3).height > contact_sheet(selection, target, source, n=6).height
+    stream = contact_sheet(selection, target, source.to_iterable_dataset(), n=3)
+    assert stream.tobytes() == contact_sheet(selection, target, source, n=3).tobytes()
+    with pytest.raises(ValueError, match="must have a row"):
+        contact_sheet(selection, target, source.select([0]), n=3)

@@ -1,22 +1,30 @@
 """select_source: which part of the pre-training data to mix in."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hf_zoosel.api.arguments import whole_number
-from hf_zoosel.features import Runtime, Team, join_team, pick_dtype
-from hf_zoosel.features.source_features import source_features
-from hf_zoosel.features.statistics import source_statistics
+from hf_zoosel.api.look import Look, Origin, Side, groups_of
+from hf_zoosel.features import Runtime, join_team, pick_dtype
 from hf_zoosel.features.store import default_cache_dir
-from hf_zoosel.selection import Clusters, Groups, SourceSelection, cluster, select_groups
+from hf_zoosel.selection import (
+    Groups,
+    Pool,
+    SourceSelection,
+    get_strategy,
+    read_options,
+    sample_method,
+    select_groups,
+    select_samples,
+)
 from hf_zoosel.tasks.rows import SourceRows, open_rows
-from hf_zoosel.tasks.views import DatasetView, classes_of, rows_of
+from hf_zoosel.tasks.views import rows_of
 from hf_zoosel.zoo import Candidate, SourceStats, Spec, name_models, resolve
 
 
@@ -26,6 +34,7 @@ def select_source(
     model: Spec,
     *,
     num_classes: int | None = 100,
+    num_samples: int | None = None,
     method: str = "uot",
     options: Mapping[str, str | int | float | bool | None] | None = None,
     num_clusters: int | None = None,
@@ -57,9 +66,12 @@ def select_source(
             the path of a ``source_stats.safetensors`` that was published with the model.
         model: The checkpoint to look through: a name, id, folder, module or ``(module, transform)``.
         num_classes: Source classes to choose, or clusters; None with ``method="all"``.
-        method: A name in ``hf_zoosel.selection.STRATEGIES``.
+        num_samples: Single images to choose instead, whatever their classes; ``num_classes`` is then not used. Their
+            features are kept on disk, ``4 d`` bytes each; the source need not have labels.
+        method: A name in ``hf_zoosel.selection.STRATEGIES``, or for images in ``SAMPLE_METHODS``.
         options: Its options.
-        num_clusters: Clusters to make of a source without labels; its labels are not used if this is given.
+        num_clusters: Clusters to make of a source without labels; its labels are not used if this is given. On
+            several processes the main one makes them.
         num_target_clusters: The same for a target without labels.
         image_column: Column of the target's images; found from the features if None.
         label_column: Column of its labels; found if None.
@@ -77,11 +89,13 @@ def select_source(
         progress: Whether to show progress bars.
 
     Returns:
-        The selection: ``.classes``, ``.mass``, ``.coverage``, and ``.dataset()``, the chosen rows of the source.
+        The selection: ``.classes``, ``.mass``, ``.coverage``, and ``.dataset()``, the chosen rows of the source. Of
+        images ``.rows`` and ``.weights`` in the place of classes.
 
     Raises:
         ValueError: If an argument is out of range, a data set has neither labels nor a number of clusters, the
-            statistics are of another checkpoint, or ``num_classes`` is more than there are.
+            statistics are of another checkpoint, ``num_classes`` or ``num_samples`` is more than there are, or
+            ``num_samples`` comes with statistics, clusters of the source, or a method that does not choose images.
         hf_zoosel.zoo.CandidateError: If the model cannot be used.
 
     Reference:
@@ -100,6 +114,8 @@ def select_source(
         >>> len(selection.dataset())
         4
     """
+    num_samples = whole_number("num_samples", num_samples)
+    _check(source, method, options, num_clusters, by_samples=num_samples is not None)
     team = join_team(device)
     runtime = Runtime(
         team.device,
@@ -110,133 +126,93 @@ def select_source(
     )
     folder = (default_cache_dir() if cache is None else Path(cache).expanduser()) / "statistics"
     ((name, spec),) = name_models([model]).items()
-    look = _Look(resolve(spec, name), runtime, team, folder, seed, progress)
+    look = Look(resolve(spec, name), runtime, team, folder, seed, progress)
     target_rows = open_rows(target, image_column=image_column, label_column=label_column, split=split)
     target_side = look.through(target_rows, whole_number("num_target_clusters", num_target_clusters), "target")
-    if isinstance(source, SourceStats) or _is_statistics(source):
+    chosen_by: dict[str, Any] = {"method": method, "options": options, "seed": seed}
+    if _is_statistics(source):
         source_side = _published(source, look.candidate)
-    else:
-        rows = open_rows(
-            source, image_column=source_image_column, label_column=source_label_column, split=source_split
-        )
-        source_side = look.through(rows, whole_number("num_clusters", num_clusters), "source")
-    selection = select_groups(
-        source_side.groups, target_side.groups, k=num_classes, method=method, options=options, seed=seed
+        return _of_groups(source_side, source, target_side, look, partial(select_groups, k=num_classes, **chosen_by))
+    rows = open_rows(source, image_column=source_image_column, label_column=source_label_column, split=source_split)
+    if num_samples is not None:
+        return _of_samples(rows, source, target_side, look, partial(select_samples, k=num_samples, **chosen_by))
+    source_side = look.through(rows, whole_number("num_clusters", num_clusters), "source")
+    return _of_groups(source_side, source, target_side, look, partial(select_groups, k=num_classes, **chosen_by))
+
+
+def _check(
+    source: Any, method: str, options: Mapping[str, Any] | None, num_clusters: int | None, *, by_samples: bool
+) -> None:
+    """Refuse before an image is read what could not be used after."""
+    read_options(get_strategy(method).options, options, method)
+    if not by_samples:
+        return
+    sample_method(method)
+    if num_clusters is not None:
+        raise ValueError(f"`num_clusters` must be None beside `num_samples`, got {num_clusters}. Leave one out.")
+    if _is_statistics(source):
+        raise ValueError("`source` must be a data set for `num_samples`, got statistics, which hold no images.")
+
+
+def _of_groups(
+    source: Side, data: Any, target: Side, look: Look, select: Callable[[Groups, Groups], SourceSelection]
+) -> SourceSelection:
+    """Choose classes or clusters."""
+    selection = select(source.groups, target.groups)
+    rows = source.rows_in([one.index for one in selection.classes])
+    return replace(
+        _completed(selection, source.origin, target.origin, look),
+        unit="class" if source.cluster_of_row is None else "cluster",
+        rows=rows,
+        view=source.view(data, [one.name for one in selection.classes], rows),
     )
-    chosen_rows = source_side.rows_in([one.index for one in selection.classes])
+
+
+def _of_samples(
+    rows: SourceRows, data: Any, target: Side, look: Look, select: Callable[[Pool, Groups], SourceSelection]
+) -> SourceSelection:
+    """Choose single images."""
+    seen, pool = look.samples(rows)
+    try:
+        selection = select(pool, target.groups)
+    finally:
+        seen.discard(look.team)
+    origin = Origin.of(rows, seen.provenance)
+    view = rows_of(data, rows.split, selection.rows or ())
+    return replace(_completed(selection, origin, target.origin, look), view=view)
+
+
+def _completed(selection: SourceSelection, source: Origin, target: Origin, look: Look) -> SourceSelection:
+    """Add what was read to a selection."""
     return replace(
         selection,
-        unit="class" if source_side.clusters is None else "cluster",
-        source=source_side.name,
-        target=target_side.name,
-        rows=chosen_rows,
+        source=source.name,
+        target=target.name,
         revisions={
             "model": look.candidate.revision,
-            "source": source_side.fingerprint,
-            "target": target_side.fingerprint,
+            "source": source.fingerprint,
+            "target": target.fingerprint,
         },
-        notes=(*selection.notes, *_alike(source_side, target_side), *source_side.notes, *target_side.notes),
-        view=source_side.view(source, [one.name for one in selection.classes], chosen_rows),
+        notes=(*selection.notes, *_alike(source, target), *source.notes, *target.notes),
     )
-
-
-@dataclass(frozen=True)
-class _Side:
-    """Source or target through the model: its groups, and where they come from."""
-
-    name: str
-    groups: Groups
-    notes: tuple[str, ...] = ()
-    fingerprint: str | None = None
-    rows: SourceRows | None = None
-    clusters: Clusters | None = None
-    row_numbers: Tensor | None = None
-
-    def rows_in(self, indices: Sequence[int]) -> tuple[int, ...] | None:
-        """Rows of these clusters; None for classes, which are known by name."""
-        if self.clusters is None or self.row_numbers is None:
-            return None
-        return tuple(self.row_numbers[torch.isin(self.clusters.labels, torch.tensor(indices))].tolist())
-
-    def view(self, data: Any, classes: Sequence[str], rows: Sequence[int] | None) -> DatasetView | None:
-        """The chosen rows of the data, where there is data."""
-        if self.rows is None:
-            return None
-        columns = self.rows.columns
-        if rows is not None:
-            return rows_of(data, self.rows.split, rows)
-        if columns.label is None:
-            return None
-        names = columns.class_names
-        return classes_of(data, self.rows.split, label_column=columns.label, label_names=names, classes=classes)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """How a data set is seen through the model."""
-
-    candidate: Candidate
-    runtime: Runtime
-    team: Team
-    folder: Path
-    seed: int
-    progress: bool
-
-    def through(self, rows: SourceRows, n_clusters: int | None, what: str) -> _Side:
-        """Mean features of the classes of a data set, or of clusters of it."""
-        options: Any = {
-            "runtime": self.runtime,
-            "team": self.team,
-            "folder": self.folder,
-            "progress": self.progress,
-        }
-        if n_clusters is not None:
-            return self._clusters(rows, n_clusters, options)
-        if not rows.is_labelled:
-            wanted = "num_clusters" if what == "source" else "num_target_clusters"
-            raise ValueError(
-                f"`{what}` must have labels, got none in {rows.name!r}. Name the column (`label_column=` or "
-                f"`source_label_column=`), or pass `{wanted}=` to cluster its features."
-            )
-        seen = source_statistics(self.candidate, rows, **options)
-        notes = (*rows.notes, *(() if seen.provenance is None else seen.provenance.notes))
-        return _Side(rows.name, _groups(seen, rows.name), notes, rows.fingerprint, rows)
-
-    def _clusters(self, rows: SourceRows, n_clusters: int, options: dict[str, Any]) -> _Side:
-        """Clusters of all rows, made by one process of everybody's features."""
-        if self.team.size > 1:
-            raise ValueError(
-                f"`num_clusters` must be None on several processes, got {n_clusters} on {self.team.size}. "
-                "Cluster on one; the features it needs are kept."
-            )
-        seen = source_features(self.candidate, rows, **options)
-        clusters = cluster(seen.blocks, n_clusters, seed=self.seed)
-        notes = (*rows.notes, *seen.provenance.notes)
-        return _Side(rows.name, clusters.groups, notes, rows.fingerprint, rows, clusters, seen.rows())
-
-
-def _groups(seen: SourceStats, name: str) -> Groups:
-    names = seen.class_names or tuple(map(str, range(len(seen.counts))))
-    try:
-        return Groups(seen.means, seen.counts, names)
-    except ValueError as error:
-        raise ValueError(f"The classes of {name!r} cannot be compared: {error}") from None
 
 
 def _is_statistics(source: Any) -> bool:
+    if isinstance(source, SourceStats):
+        return True
     return isinstance(source, str | os.PathLike) and Path(source).suffix == ".safetensors"
 
 
-def _published(source: Any, candidate: Candidate) -> _Side:
+def _published(source: Any, candidate: Candidate) -> Side:
     """Statistics in the place of the data."""
     seen = source if isinstance(source, SourceStats) else SourceStats.load(Path(source).expanduser())
     seen.check_matches(candidate)
     made_of = seen.provenance
-    name = "source" if made_of is None else made_of.dataset
-    return _Side(name, _groups(seen, name), fingerprint=None if made_of is None else made_of.fingerprint)
+    origin = Origin("source", None) if made_of is None else Origin(made_of.dataset, made_of.fingerprint)
+    return Side(origin, groups_of(seen, origin.name))
 
 
-def _alike(source: _Side, target: _Side) -> list[str]:
+def _alike(source: Origin, target: Origin) -> list[str]:
     if source.fingerprint is None or source.fingerprint != target.fingerprint:
         return []
     return ["Source and target are the same data set: the selection says nothing."]

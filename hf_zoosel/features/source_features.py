@@ -3,6 +3,7 @@
 import json
 import logging
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,11 +32,15 @@ class SourceFeatures:
     """Features of every row that could be read, in files of some rows each; what one process is to work on.
 
     Attributes:
+        folder: Where they are.
+        is_kept: Whether they can be found again; otherwise ``discard`` them once they have been used.
         files: Those of this process, in row order. Each is a safetensors file with ``rows (n,)`` int64, ascending,
             and ``features (n, d)`` float32; ``rows-START-STOP.safetensors`` holds those between two row numbers.
         provenance: What they were computed from; ``provenance.notes`` says what was left out.
     """
 
+    folder: Path
+    is_kept: bool
     files: tuple[Path, ...]
     provenance: Provenance
 
@@ -46,6 +51,12 @@ class SourceFeatures:
     def rows(self) -> Tensor:
         """Number in the split of each row of the blocks, ``(n_local,)`` int64."""
         return torch.cat([torch.zeros(0, dtype=torch.int64), *self._read("rows")])
+
+    def discard(self, team: Team) -> None:
+        """Remove what cannot be found again, once every process has done with it."""
+        if not self.is_kept:
+            team.gather(None)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read(self, name: str) -> Iterator[Tensor]:
         from safetensors import safe_open
@@ -77,7 +88,7 @@ def source_features(
         runtime: How the network runs.
         team: The processes that share the work, and then the files.
         folder: Where the features are kept; where they cannot be found again (``rows.identity`` is None, a
-            preprocessing that cannot be hashed) in a new folder ``once-...`` in it, for the caller to remove.
+            preprocessing that cannot be hashed) in a new folder ``once-...`` in it, for the caller to ``discard``.
         progress: Whether to show progress bars (on the main process).
         chunk: Rows of a file.
 
@@ -108,7 +119,7 @@ def source_features(
     except Exception as error:
         failure = error
     raise_together(failure, team, is_kept=kept_in is not None)
-    return _shared_out(shards, candidate, rows, runtime=runtime, team=team)
+    return _shared_out(shards, candidate, rows, runtime=runtime, team=team, is_kept=kept_in is not None)
 
 
 class _Shards:
@@ -165,7 +176,7 @@ def _taken(shards: _Shards, team: Team) -> dict[str, Sequence[range]]:
 
 
 def _shared_out(
-    shards: _Shards, candidate: Candidate, rows: SourceRows, *, runtime: Runtime, team: Team
+    shards: _Shards, candidate: Candidate, rows: SourceRows, *, runtime: Runtime, team: Team, is_kept: bool
 ) -> SourceFeatures:
     """The files in row order, each on one of the processes that see it."""
     everywhere = team.gather(set(shards.spans()))
@@ -186,4 +197,4 @@ def _shared_out(
         raise ValueError(f"`dataset` must have images that can be read, got {provenance.notes[0]}")
     if team.is_main:
         shards.end(provenance.n_rows)
-    return SourceFeatures(tuple(own), provenance)
+    return SourceFeatures(shards.folder, is_kept, tuple(own), provenance)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hf_zoosel.selection.groups import Groups
+from hf_zoosel.selection.pool import Pool
 
 _MINI_BATCH_FROM = 20_000  # rows to fit on from which mini-batches are used
-_BATCH, _BLOCK = 4096, 8192  # rows
+_BATCH = 4096  # rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class Clusters:
 
     Attributes:
         groups: Their means, in the features' own scale, sizes and names, the largest first.
-        labels: Cluster of each sample, shape ``(n_samples,)`` int64.
+        labels: Cluster of each sample of this process, shape ``(n_samples,)`` int64.
     """
 
     groups: Groups
@@ -29,7 +30,7 @@ class Clusters:
 
 
 def cluster(
-    features: Tensor | Callable[[], Iterable[Tensor]],
+    features: Tensor | Callable[[], Iterable[Tensor]] | Pool,
     n_clusters: int,
     *,
     normalize: bool = True,
@@ -42,9 +43,13 @@ def cluster(
     of them. Where that is all of the rows they are sorted first, so that the clusters do not depend on their order;
     of more rows, those to fit on are drawn by row number and seed, and another order gives other clusters.
 
+    Of a pool on several processes the rows to fit on are gathered, the main process fits and the others are given
+    its centres; then each gives its own rows to them, and sums are added up. The clusters are the same on any number
+    of processes, means up to rounding.
+
     Args:
         features: Shape ``(n_samples, n_features)``, floats; or a function that yields such blocks anew at each call,
-            for features that do not fit into memory. It is called three times.
+            for features that do not fit into memory; or a pool of them. They are read four times at most.
         n_clusters: Clusters wanted, 1 to n_samples. Fewer come back where rows coincide.
         normalize: Cluster directions: rows are divided by their length, as the cosine cost ignores it.
         rows_per_cluster: Rows to fit on, for each cluster; at least 1.
@@ -67,48 +72,30 @@ def cluster(
     """
     if rows_per_cluster < 1:
         raise ValueError(f"`rows_per_cluster` must be at least 1, got {rows_per_cluster}.")
-    blocks = _in_blocks(features) if isinstance(features, Tensor) else features
-    n = sum(len(block) for block in blocks())
-    if not 1 <= n_clusters <= n:
-        raise ValueError(f"`n_clusters` must be from 1 to the {n:,} samples, got {n_clusters:,}.")
-    rows = _rows_to_fit(blocks, n, n_clusters * rows_per_cluster, normalize=normalize, seed=seed)
-    centers = _fitted(rows, n_clusters, seed)
-    return _assigned(blocks, centers, normalize=normalize)
-
-
-def _in_blocks(features: Tensor) -> Callable[[], Iterable[Tensor]]:
-    return lambda: features.detach().split(_BLOCK)
+    pool = features if isinstance(features, Pool) else Pool.of(features)
+    if not 1 <= n_clusters <= len(pool):
+        raise ValueError(f"`n_clusters` must be from 1 to the {len(pool):,} samples, got {n_clusters:,}.")
+    pool.check(lengths=normalize, remedy=", or pass `normalize=False`")
+    rows = _rows_to_fit(pool, n_clusters * rows_per_cluster, normalize=normalize, seed=seed)
+    centers = pool.gather(_fitted(rows, n_clusters, seed) if pool.is_main else None)[0]
+    return _assigned(pool, centers, normalize=normalize)
 
 
 def _prepared(block: Tensor, normalize: bool) -> NDArray[np.float64]:
-    """Return checked rows in float64, of length 1 where asked."""
-    rows = block.detach().double().cpu()
-    if not rows.isfinite().all():
-        raise ValueError("`features` must be finite, got NaN or infinity. Check the checkpoint and its preprocessing.")
-    if not normalize:
-        return rows.numpy()
-    length = rows.norm(dim=1, keepdim=True)
-    if not length.all():
-        raise ValueError(
-            f"`features` must have no row of zeros, got {int((length == 0).sum())}. Leave them out, or pass "
-            "`normalize=False`."
-        )
-    return (rows / length).numpy()
+    """Return rows in float64, of length 1 where asked."""
+    rows = block.double()
+    return (rows / rows.norm(dim=1, keepdim=True) if normalize else rows).numpy()
 
 
-def _rows_to_fit(
-    blocks: Callable[[], Iterable[Tensor]], n: int, most: int, *, normalize: bool, seed: int
-) -> NDArray[np.float32]:
+def _rows_to_fit(pool: Pool, most: int, *, normalize: bool, seed: int) -> NDArray[np.float32]:
     """Return the rows that the centres are fitted on, in an order of their own."""
-    rng = np.random.default_rng(seed)
+    n, rng = len(pool), np.random.default_rng(seed)
     wanted = np.sort(rng.choice(n, most, replace=False)) if n > most else np.arange(n)
-    parts, keys, first = [], [], 0
-    for block in blocks():
-        inside = wanted[(wanted >= first) & (wanted < first + len(block))] - first
-        rows = _prepared(block[torch.from_numpy(inside)], normalize)
+    parts, keys = [], []
+    for block in pool.at(torch.from_numpy(wanted)).split(_BATCH):
+        rows = _prepared(block, normalize)
         parts.append(rows.astype(np.float32))
         keys.append((rows * np.random.default_rng(0).normal(size=rows.shape[1])).sum(axis=1))
-        first += len(block)
     return np.concatenate(parts)[np.argsort(np.concatenate(keys), kind="stable")]
 
 
@@ -127,16 +114,14 @@ def _fitted(rows: NDArray[np.float32], n_clusters: int, seed: int) -> NDArray[np
         return model.fit(rows).cluster_centers_.astype(np.float64)
 
 
-def _assigned(blocks: Callable[[], Iterable[Tensor]], centers: NDArray[np.float64], *, normalize: bool) -> Clusters:
+def _assigned(pool: Pool, centers: NDArray[np.float64], *, normalize: bool) -> Clusters:
     """Give every row to its nearest centre; average and number what comes of it."""
-    labels, sums = [], torch.zeros(centers.shape, dtype=torch.float64)
+    label, sums = torch.zeros(len(pool.rows), dtype=torch.int64), torch.zeros(centers.shape, dtype=torch.float64)
     half_squares = (centers**2).sum(axis=1) / 2
-    for block in blocks():
-        nearest = torch.from_numpy((_prepared(block, normalize) @ centers.T - half_squares).argmax(axis=1))
-        sums.index_add_(0, nearest, block.detach().double().cpu())
-        labels.append(nearest)
-    label = torch.cat(labels)
-    counts = label.bincount(minlength=len(centers))
+    for at, block in pool.numbered():
+        label[at] = torch.from_numpy((_prepared(block, normalize) @ centers.T - half_squares).argmax(axis=1))
+        sums.index_add_(0, label[at], block.double())
+    sums, counts = pool.total(sums), pool.total(label.bincount(minlength=len(centers)))
     order = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())]
     places = torch.empty_like(counts)
     places[order] = torch.arange(len(order))

@@ -13,6 +13,7 @@ from hf_zoosel.selection.strategies import Chosen
 
 _NOTHING_NEAR = 0.9  # share of target classes beyond the limit, of which 5 % would be by chance
 _N_SERVERS = 5
+NOT_CONVERGED = "The solver did not converge: see `details`. Raise `max_iterations` or `reg`."
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,18 +108,23 @@ def transport_cost(chosen: Chosen) -> float | None:
     return (chosen.coverage.flatten().dot(chosen.cost.flatten()) / chosen.mass.sum()).item()
 
 
-def nothing_near(choice: Choice) -> str | None:
-    """Say that nothing in the source is near the target, if so."""
-    if choice.limit is None:
+def nothing_near(least: Tensor, limit: float | None, of: tuple[str, str] = ("class", "classes")) -> str | None:
+    """Say that nothing in the source is near the target, if so.
+
+    Args:
+        least: Distance of each target class to the nearest source class or sample, ``(m,)``.
+        limit: See ``near_limit``.
+        of: What the source consists of, one and many.
+    """
+    if limit is None:
         return None
-    least, _ = choice.least
-    n_far, m = int((least > choice.limit).sum()), len(least)
+    n_far, m = int((least > limit).sum()), len(least)
     if n_far < _NOTHING_NEAR * m:
         return None
     return (
         f"Nothing in the source is near the target: {n_far:,} of {m:,} target classes are further from every source "
-        f"class (median distance {least.median():.3g}) than 95 % of source classes are from their nearest neighbour "
-        f"({choice.limit:.3g}). Mixing may hurt: compare with training on the target alone."
+        f"{of[0]} (median distance {least.median():.3g}) than 95 % of source {of[1]} are from their nearest neighbour "
+        f"({limit:.3g}). Mixing may hurt: compare with training on the target alone."
     )
 
 
@@ -139,7 +145,7 @@ def remarks(choice: Choice) -> list[str]:
     if choice.received is not None and (unserved := int((choice.received.sum(dim=0) == 0).sum())):
         notes.append(f"{unserved:,} of {m:,} target classes receive nothing from the chosen classes. Choose more.")
     if choice.chosen.details.get("converged") is False:
-        notes.append("The solver did not converge: see `details`. Raise `max_iterations` or `reg`.")
+        notes.append(NOT_CONVERGED)
     return notes
 
 
@@ -156,16 +162,17 @@ def _shares(choice: Choice, near: Tensor) -> tuple[list[float | None], list[floa
 
 def _servers(choice: Choice, near: Tensor, index: list[int]) -> list[tuple[Server, ...]]:
     """Return the chosen groups that serve each target group most; without a plan, the nearest."""
-    received, picked = choice.received, choice.picked.tolist()
-    order = (near if received is None else -received).argsort(dim=0, stable=True)[:_N_SERVERS]
-    servers = []
-    for j, best in enumerate(order.T.tolist()):
-        shares = [None if received is None else received[i, j].item() for i in best]
-        servers.append(
-            tuple(
-                Server(choice.source.names[picked[i]], index[picked[i]], share, near[i, j].item())
-                for i, share in zip(best, shares, strict=True)
-                if share != 0
+    received, picked, names = choice.received, choice.picked.tolist(), choice.source.names
+    order = (near if received is None else -received).argsort(dim=0, stable=True)[:_N_SERVERS]  # (at most 5, m)
+    distances = near.gather(0, order).T.tolist()
+    shares = None if received is None else received.gather(0, order).T.tolist()
+    return [
+        tuple(
+            Server(
+                names[picked[i]], index[picked[i]], None if shares is None else shares[j][place], distances[j][place]
             )
+            for place, i in enumerate(best)
+            if shares is None or shares[j][place] != 0
         )
-    return servers
+        for j, best in enumerate(order.T.tolist())
+    ]

@@ -54,6 +54,8 @@ class Groups:
     def canonical_order(self) -> list[int]:
         """Return positions by name, groups of one name by their means: the same for any order they come in."""
         shared = {name for name, count in Counter(self.names).items() if count > 1}
+        if not shared:
+            return sorted(range(len(self)), key=self.names.__getitem__)
 
         def key(i: int) -> tuple[str, list[float]]:
             return self.names[i], self.means[i].tolist() if self.names[i] in shared else []

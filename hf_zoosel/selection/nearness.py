@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from hf_zoosel.selection.pool import Pool
+
 _LEVEL = 0.95
 _MOST = 256  # source groups whose neighbours are looked for: places the quantile to about 0.014
 _SAME = 1e-6  # relative distance of two means that are one
@@ -21,12 +23,45 @@ def neighbour_distances(means: Tensor) -> Tensor:
     n = len(means)
     if n < 2:
         return torch.empty(0, dtype=torch.float64)
-    lengths = torch.linalg.vector_norm(means, dim=1, dtype=torch.float64)
-    asked = torch.linspace(0, n - 1, min(n, _MOST), dtype=torch.float64).round().long()
-    units = means[asked] / lengths[asked, None]
-    cosines = (units.to(means.dtype) @ means.T).double() / lengths  # float32 means resolve distances of 1e-7
-    cosines[torch.arange(len(asked)), asked] = -1
-    return (1 - cosines.amax(dim=1)).clamp_min(0).sort().values
+    return _to_nearest(Pool.of(means), _spread(n))
+
+
+def sample_neighbours(pool: Pool) -> Tensor:
+    """Cosine distances of source samples, 256 evenly spaced ones, to their nearest other sample of any process.
+
+    Returns:
+        Distances in rising order, shape ``(min(n, 256),)`` float64; empty for a single sample.
+    """
+    if len(pool) < 2:
+        return torch.empty(0, dtype=torch.float64)
+    return _to_nearest(pool, _spread(len(pool)))
+
+
+def _to_nearest(pool: Pool, asked: Tensor) -> Tensor:
+    """Return the distances, in rising order, from the samples at some places to the nearest others.
+
+    Which are nearest is found in float32, their distances are those of float64.
+    """
+    units = _units(pool.at(asked))
+    cosines, places = torch.full((len(asked),), -1.0, dtype=torch.float64), pool.places
+    for at, block in pool.numbered():
+        lengths = torch.linalg.vector_norm(block, dim=1, dtype=torch.float64)
+        similarity = (units.float() @ block.float().T).div_(lengths)
+        own = torch.isin(asked, places[at]).nonzero()[:, 0]
+        similarity[own, torch.searchsorted(places[at], asked[own])] = -2
+        highest, nearest = similarity.max(dim=1)
+        exact = (units * _units(block[nearest])).sum(dim=1)
+        cosines = torch.maximum(cosines, exact.where(highest > -2, -1))
+    best = torch.stack(pool.gather(cosines)).amax(dim=0)
+    return (1 - best).clamp_min(0).sort().values
+
+
+def _units(rows: Tensor) -> Tensor:
+    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+
+
+def _spread(n: int) -> Tensor:
+    return torch.linspace(0, n - 1, min(n, _MOST), dtype=torch.float64).round().long()
 
 
 def near_limit(neighbours: Tensor) -> float | None:

@@ -22,16 +22,23 @@ _CHOSEN, _OTHER, _LIMIT, _GREY = "#2a6f97", "#c9d2da", "#c8553d", "#666666"
 
 
 def plot_selection(selection: SourceSelection, *, path: str | os.PathLike[str] | None = None) -> NotebookFigure:
-    """Draw three panels: the first chosen classes, the masses of all, the target classes' distances."""
-    if not selection.ranked or not selection.coverage:
+    """Draw three panels: the first chosen classes, the masses of all, the target classes' distances.
+
+    Of samples, which are too many to name, two: the masses of those chosen, and the target classes' distances.
+    """
+    if not (selection.ranked or selection.weights) or not selection.coverage:
         raise ValueError("`selection` must hold source and target classes, got rows alone. Use its `rows`.")
     n_bars = min(selection.n_chosen, _N_BARS)
     figure = NotebookFigure(figsize=(13, 2.2 + 0.2 * max(n_bars, 8)), dpi=150, layout="constrained")
-    bars, curve, target = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
-    _draw_bars(bars, selection, n_bars)
-    _draw_masses(curve, selection)
+    if selection.ranked:
+        bars, curve, target = panels = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
+        _draw_bars(bars, selection, n_bars)
+        _draw_masses(curve, selection)
+    else:
+        curve, target = panels = figure.subplots(1, 2)
+        _draw_weights(curve, selection)
     _draw_target(target, selection)
-    for panel in (bars, curve, target):
+    for panel in panels:
         panel.tick_params(labelsize=8, color=_GREY)
         panel.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(
@@ -70,6 +77,14 @@ def _draw_masses(panel: Axes, selection: SourceSelection) -> None:
     panel.legend(fontsize=8, frameon=False)
 
 
+def _draw_weights(panel: Axes, selection: SourceSelection) -> None:
+    masses = np.sort(selection.weights or ())[::-1]
+    panel.fill_between(np.arange(1, len(masses) + 1), masses, color=_CHOSEN, linewidth=0)
+    panel.set_ylim(0)
+    panel.set_title("mass of every chosen sample", fontsize=10, fontweight="bold")
+    panel.set_xlabel("place", fontsize=9)
+
+
 def _draw_target(panel: Axes, selection: SourceSelection) -> None:
     """Draw the target classes by distance to what was chosen, and to what there was to choose."""
     far = sorted(selection.coverage, key=lambda one: (one.distance, one.name))
@@ -85,9 +100,12 @@ def _draw_target(panel: Axes, selection: SourceSelection) -> None:
 
 
 def _caption(selection: SourceSelection) -> str:
+    of, between = f" of {len(selection.ranked):,}", "class means"
+    if not selection.ranked:
+        of, between = "", "a class mean and a sample"
     text = (
-        f"{selection.source} for {selection.target}, by {selection.method}. Effective number of source classes: "
-        f"{selection.n_effective:.1f} of {len(selection.ranked):,}. distance: 1 - cosine of class means."
+        f"{selection.source} for {selection.target}, by {selection.method}. Effective number of source "
+        f"{'classes' if of else 'samples'}: {selection.n_effective:,.1f}{of}. distance: 1 - cosine of {between}."
     )
     if selection.near_limit is None:
         return text

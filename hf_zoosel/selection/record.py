@@ -5,8 +5,9 @@ Records compare by value, survive pickle and ``copy.deepcopy``, and hold no numb
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Unit = Literal["class", "cluster", "sample"]
+_NUMBERS = (float, float | None)
 _EMPTY: FrozenMapping[Any] = FrozenMapping()
 
 
@@ -114,7 +116,8 @@ class SourceSelection:
         target: Name of the target.
         options: Every option of the strategy.
         seed: Seed of what is random.
-        rows: Rows of the source that were chosen, where they are known.
+        rows: Rows of the source that were chosen, ascending as in ``dataset()``, where they are known.
+        weights: Mass of each of ``rows``, to draw them by; None where what was chosen are classes or clusters.
         details: What the solver says of itself.
         notes: What a person should know about this result.
         versions: Package -> version that computed it.
@@ -147,6 +150,7 @@ class SourceSelection:
     options: Mapping[str, Setting] = _EMPTY
     seed: int = 0
     rows: tuple[int, ...] | None = None
+    weights: tuple[float, ...] | None = None
     details: Mapping[str, Setting] = _EMPTY
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = _EMPTY
@@ -154,8 +158,9 @@ class SourceSelection:
     view: Callable[[], Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("ranked", "coverage", "notes", *(("rows",) if self.rows is not None else ())):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("ranked", "coverage", "notes", "rows", "weights"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("options", "details", "versions", "revisions"):
             object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
         _check(self)
@@ -184,7 +189,7 @@ class SourceSelection:
         return tuple(sorted(far, key=lambda t: (-t.distance, t.name)))
 
     def __len__(self) -> int:
-        return self.n_chosen
+        return self.n_chosen or len(self.rows or ())
 
     def dataset(self) -> Any:
         """Return the chosen rows of the source, a ``datasets.Dataset`` or, of a stream, an ``IterableDataset``.
@@ -227,7 +232,7 @@ class SourceSelection:
     def __repr__(self) -> str:
         return (
             f"SourceSelection(method={self.method!r}, source={self.source!r}, target={self.target!r}, "
-            f"n_chosen={self.n_chosen}, n_source={len(self.ranked)}, n_target={len(self.coverage)})"
+            f"unit={self.unit!r}, n_chosen={len(self)}, n_target={len(self.coverage)})"
         )
 
     def _repr_html_(self) -> str:
@@ -308,6 +313,7 @@ def _check(selection: SourceSelection) -> None:
             f"`n_chosen` must be from 1 to the {len(selection.ranked)} source classes, or 0 beside `rows`, "
             f"got {selection.n_chosen}."
         )
+    _check_weights(selection.rows or (), selection.weights)
     for name in ("ranked", "coverage"):
         indices = [one.index for one in getattr(selection, name)]
         if len(set(indices)) < len(indices):
@@ -321,9 +327,20 @@ def _check(selection: SourceSelection) -> None:
             raise ValueError(f"`options` must be finite, got {setting} for {name!r}. Use None.")
 
 
+def _check_weights(rows: Sequence[int], weights: Sequence[float] | None) -> None:
+    if weights is not None and len(weights) != len(rows):
+        raise ValueError(f"`weights` must be one for each of {len(rows)} `rows`, got {len(weights)}.")
+    wrong = [weight for weight in weights or () if not 0 <= weight < math.inf]
+    if wrong:
+        raise ValueError(f"`weights` must be finite and at least 0, got {wrong[0]}.")
+
+
 def _check_finite(*records: SourceSelection | SourceClass | TargetClass | Server) -> None:
-    for record in records:
-        for one in fields(record):
-            value = getattr(record, one.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"`{one.name}` must be finite, got {value} in a {type(record).__name__}.")
+    for kind in {type(record): None for record in records}:
+        alike = [record for record in records if type(record) is kind]
+        for name in [one.name for one in fields(kind) if one.type in _NUMBERS]:
+            values = list(map(attrgetter(name), alike))
+            if not math.isfinite(sum(filter(None, values))):  # so is every one of them, or it is looked for
+                for value in values:
+                    if value is not None and not math.isfinite(value):
+                        raise ValueError(f"`{name}` must be finite, got {value} in a {kind.__name__}.")

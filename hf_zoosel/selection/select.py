@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
+from types import MappingProxyType
 
 from hf_zoosel.ranking.record import Setting
 from hf_zoosel.selection import describe
@@ -64,12 +66,12 @@ def select_groups(
             "Take both from one checkpoint and layer."
         )
     strategy = get_strategy(method)
-    n_chosen, chosen_by = _check_k(k, strategy, len(source)), read_options(strategy.options, options, method)
+    n_chosen, chosen_by = check_k(k, strategy, len(source)), read_options(strategy.options, options, method)
     source_index, target_index = source.canonical_order(), target.canonical_order()
     choice = _choose(
         source.take(source_index), target.take(target_index), strategy, n_chosen, options=chosen_by, seed=seed
     )
-    warning = describe.nothing_near(choice)
+    warning = describe.nothing_near(choice.least[0], choice.limit)
     if warning:
         warnings.warn(warning, stacklevel=2)
     return SourceSelection(
@@ -84,22 +86,28 @@ def select_groups(
         seed=seed,
         details=choice.chosen.details,
         notes=(*([warning] if warning else []), *describe.remarks(choice)),
-        versions={library: version(library) for library in _LIBRARIES},
+        versions=computed_by(),
     )
 
 
-def _check_k(k: int | None, strategy: Strategy, n: int) -> int:
-    """Return how many of n groups to choose."""
+@cache
+def computed_by() -> Mapping[str, str]:
+    """Versions of what a selection is computed with."""
+    return MappingProxyType({library: version(library) for library in _LIBRARIES})
+
+
+def check_k(k: int | None, strategy: Strategy, n: int, what: str = "groups") -> int:
+    """Return how many of n groups, or samples, to choose."""
     if not strategy.needs_k:
         if k is not None:
             raise ValueError(f"`k` must be None for {strategy.name!r}, which takes the whole source, got {k}.")
         return n
     if k is None:
-        raise ValueError(f"`k` must be the number of source groups that {strategy.name!r} shall choose, got None.")
+        raise ValueError(f"`k` must be the number of source {what} that {strategy.name!r} shall choose, got None.")
     if not isinstance(k, int) or isinstance(k, bool):
         raise TypeError(f"`k` must be an int, got {k!r}.")
     if not 1 <= k <= n:
-        raise ValueError(f"`k` must be from 1 to the {n:,} groups of the source, got {k:,}.")
+        raise ValueError(f"`k` must be from 1 to the {n:,} {what} of the source, got {k:,}.")
     return k
 
 

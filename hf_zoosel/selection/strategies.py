@@ -15,6 +15,7 @@ from torch import Tensor
 from hf_zoosel.selection.groups import Groups
 from hf_zoosel.selection.options import (
     CapacityOptions,
+    Cost,
     CostOptions,
     MeanDistanceOptions,
     Options,
@@ -77,10 +78,14 @@ def views(source: Groups, target: Groups, *, center: bool) -> tuple[Tensor, Tens
 
 def ground_cost(source: Groups, target: Groups, options: CostOptions) -> Tensor:
     """Return the cost of serving a target group from a source group, shape ``(n, m)`` float64."""
-    rows, columns = views(source, target, center=options.center)
-    if options.cost == "cosine":
+    return cost_between(*views(source, target, center=options.center), options.cost)
+
+
+def cost_between(rows: Tensor, columns: Tensor, cost: Cost) -> Tensor:
+    """Return the cost of serving columns ``(m, d)`` from rows ``(n, d)``, shape ``(n, m)`` float64."""
+    if cost == "cosine":
         return cosine_cost(rows, columns)
-    if options.cost == "normalized_euclidean":
+    if cost == "normalized_euclidean":
         return cosine_cost(rows, columns).mul_(2).sqrt_()  # |x - y|^2 = 2 - 2 cos for unit vectors
     return euclidean_cost(rows, columns)
 
@@ -149,9 +154,13 @@ def everything(source: Groups, target: Groups, *, k: int, options: Options, seed
 
 def _descending(values: Tensor) -> Tensor:
     """Order positions by value, highest first; values that differ by rounding alone are tied."""
+    return (-rounded(values)).argsort(stable=True)
+
+
+def rounded(values: Tensor) -> Tensor:
+    """Drop the digits of scores that rounding decides, so that those that differ by no more are tied."""
     mantissa, exponent = torch.frexp(values.double())
-    rounded = torch.ldexp((mantissa * 2**_DIGITS).round() / 2**_DIGITS, exponent)
-    return (-rounded).argsort(stable=True)
+    return torch.ldexp((mantissa * 2**_DIGITS).round() / 2**_DIGITS, exponent)
 
 
 def _equal_mass(order: Tensor, k: int) -> Tensor:

@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 
 
-def check_features(features: Tensor, name: str) -> Tensor:
-    """Return ``features`` in float64, once known to be a finite float tensor of shape ``(n, d)``."""
+def check_features(features: Tensor, name: str, *, convert: bool = True) -> Tensor:
+    """Return ``features``, by default in float64, once known to be a finite float tensor of shape ``(n, d)``."""
     check_matrix(features, name)
     if features.numel() == 0:
         raise ValueError(
             f"`{name}` must have at least 1 row and 1 column, got shape {tuple(features.shape)}. "
             "Give one row of features per class, cluster or sample."
         )
-    features = features.detach().double()
+    features = features.detach().double() if convert else features.detach()
     if features.sum().isfinite():  # so is every entry, found without a temporary of the features' size
         return features
     bad = (~features.isfinite().all(dim=1)).nonzero().flatten()

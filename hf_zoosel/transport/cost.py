@@ -5,6 +5,7 @@ from torch import Tensor
 
 from hf_zoosel.transport._checks import check_features, check_matrix
 
+_PIECE_ELEMENTS = 2**20  # 8 MB in float64: of so many at a time is the copy made
 _LEAST_LENGTH = 1e-140  # below, or above its inverse, squares leave float64
 
 
@@ -31,10 +32,17 @@ def cosine_cost(source: Tensor, target: Tensor) -> Tensor:
         >>> cosine_cost(torch.tensor([[1.0, 0.0], [0.0, 5.0]]), torch.tensor([[2.0, 0.0], [-1.0, 0.0]])).tolist()
         [[0.0, 2.0], [1.0, 1.0]]
     """
-    source, target = check_features(source, "source"), check_features(target, "target")
+    source, target = check_features(source, "source", convert=False), check_features(target, "target")
     check_matrix(source, "source", like=target)
-    cosines = normalised(source, "source") @ normalised(target, "target").to(source.device).T
-    return cosines.neg_().add_(1).clamp_(0, 2)
+    directions = normalised(target, "target").to(source.device).T
+    length = torch.linalg.vector_norm(source, dim=1, keepdim=True, dtype=torch.float64)
+    if not has_lengths(length):
+        source, length = normalised(source.double(), "source"), torch.ones_like(length)
+    cosines = directions.new_empty(len(source), directions.shape[1])
+    size = max(1, _PIECE_ELEMENTS // source.shape[1])
+    for piece, rows in zip(cosines.split(size), source.split(size), strict=True):
+        torch.mm(rows.double(), directions, out=piece)
+    return cosines.div_(-length).add_(1).clamp_(0, 2)
 
 
 def euclidean_cost(source: Tensor, target: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ class SampleMass:
         mass: Mass of each sample in the order of the blocks, shape ``(n_local,)`` float64, on the CPU.
         nearest: Index of the nearest target row of each, shape ``(n_local,)`` int64, on the CPU.
         target: Mass that each target row receives from the samples of all processes, shape ``(m,)`` float64.
+        log_scaling: Logarithm of the target's scalings v, shape ``(m,)`` float64: a sample's mass goes to the target
+            rows in proportion to v exp(-cost / reg).
         n_iterations: Passes over the blocks.
         converged: Whether the tolerance was met.
         gap: Largest change that one more iteration makes to the logarithm of a target's scaling.
@@ -35,6 +37,7 @@ class SampleMass:
     mass: Tensor
     nearest: Tensor
     target: Tensor
+    log_scaling: Tensor
     n_iterations: int
     converged: bool
     gap: float
@@ -234,4 +237,4 @@ class _Stream:
             torch.frombuffer(found_there, dtype=dtype) if found_there else torch.zeros(0, dtype=dtype)
             for found_there, dtype in ((self.masses, torch.float64), (self.nearest, torch.int64))
         )
-        return SampleMass(mass, nearest, target, found.n_iterations, found.converged, found.gap)
+        return SampleMass(mass, nearest, target, found.log_v, found.n_iterations, found.converged, found.gap)

@@ -69,6 +69,8 @@ def test_both_solvers_equal_pot_run_to_the_end(n, m, seed, options):
     assume(scaling.contraction < 0.998)  # POT needs log(1e-12) / log(contraction) iterations
     cost, a, b = problem(n, m, seed)
     expected = by_pot(cost, a, b, **options)
+    settled = np.allclose(expected.sum(axis=1), a, rtol=1e-8)  # POT measures the change of small scalings against 1
+    assume(settled or options["reg_source"] != EXACT)
     for plan in (
         unbalanced_plan(cost, a, b, **options, max_iterations=15_000, tolerance=1e-12),
         plan_in_logarithms(cost, a, b, scaling),
