@@ -29,9 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hf-zoosel: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
-        kept = (
-            "" if getattr(options, "no_cache", False) else " The same command goes on from the features cached so far."
-        )
+        what = "last epoch" if options.run is _finetune else "features cached so far"
+        kept = "" if getattr(options, "no_cache", False) else f" The same command goes on from the {what}."
         print(f"\nhf-zoosel: interrupted.{kept}", file=sys.stderr)  # noqa: T201
         return 130
 
@@ -43,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_rank(commands.add_parser("rank", help="rank checkpoints by how well they suit a labelled data set"))
     _add_select(commands.add_parser("select", help="choose the part of the pre-training data to train with"))
+    _add_finetune(commands.add_parser("finetune", help="train a checkpoint on a data set, alone or with source data"))
     _add_demo(commands.add_parser("demo", help="rank the embedded ImageNet networks on handwritten digits, offline"))
     return parser
 
@@ -83,6 +83,7 @@ def _add_select(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", required=True, metavar="DIR_OR_ID", help="pre-training data, or its .safetensors")
     parser.add_argument("--model", required=True, help="timm name, Hub id or folder to look through")
     parser.add_argument("--num-classes", type=_count_or_all, default=100, metavar="N", help="to choose, or: all")
+    parser.add_argument("--num-samples", type=int, metavar="N", help="choose single images instead, of any class")
     parser.add_argument(
         "--method", default="uot", help="uot, semi_relaxed, capacity, mean_distance, nearest, random, all"
     )
@@ -92,6 +93,8 @@ def _add_select(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source-split", help="split of the source; train by default")
     parser.add_argument("--image-column", help="of the target; found from the features by default")
     parser.add_argument("--label-column", help="of the target; found from the features by default")
+    parser.add_argument("--source-image-column", metavar="COLUMN", help="of the source; found by default")
+    parser.add_argument("--source-label-column", metavar="COLUMN", help="of the source; found by default")
     parser.add_argument("--seed", type=int, default=0, help="of clusters and of the method random")
     parser.add_argument("--batch-size", type=int, help="images a forward pass")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the best there is by default")
@@ -99,6 +102,37 @@ def _add_select(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the selection as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a plot of the masses")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a contact sheet of sample images")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, no warnings")
+
+
+def _add_finetune(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_finetune)
+    parser.add_argument("--model", required=True, help="timm name, Hub id, folder or embedded:NAME")
+    parser.add_argument("--dataset", required=True, metavar="DIR_OR_ID", help="Hub id, imagefolder, parquet")
+    parser.add_argument("--source", metavar="DIR_OR_ID", help="pre-training data to mix in; see --selection")
+    parser.add_argument("--selection", type=Path, metavar="FILE", help="what `hf-zoosel select` chose of the source")
+    parser.add_argument("--method", choices=["plain", "joint", "co-tuning", "consistency"])
+    parser.add_argument("--epochs", type=int, metavar="N")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="target images a step, over all processes")
+    parser.add_argument("--learning-rate", type=float, nargs="+", help="of several the best on validation is taken")
+    parser.add_argument("--source-weight", type=_weight_or_auto, help="weight of the source's loss, or: auto")
+    parser.add_argument("--regularizers", nargs="+", metavar="NAME[=STRENGTH]", help="l2_sp bss=0.001 ...")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS")
+    parser.add_argument("--recipe", nargs="+", default=[], metavar="NAME=VALUE", help="any field of hf_zoosel.Recipe")
+    parser.add_argument("--max-per-class", type=int, metavar="N", help="train on at most so many images of a class")
+    parser.add_argument("--validation", type=_share_or_split, default=0.2, help="share to hold out, a split, or: none")
+    parser.add_argument("--test", default="test", metavar="SPLIT", help="to measure the finished model on")
+    for whose in ("", "source-"):
+        parser.add_argument(f"--{whose}split", help="train by default")
+        parser.add_argument(f"--{whose}image-column", help="found from the features by default")
+        parser.add_argument(f"--{whose}label-column", help="found from the features by default")
+    parser.add_argument("--seed", type=int, metavar="N")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the best there is by default")
+    parser.add_argument("--num-workers", type=int, metavar="N", help="processes that load images")
+    parser.add_argument("--log-with", help="tracker of Accelerate, such as tensorboard")
+    parser.add_argument("--output-dir", metavar="DIR", help="where the model goes; in the cache by default")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a plot of losses and accuracy")
+    parser.add_argument("--push-to-hub", metavar="REPO_ID", help="upload the model there")
     parser.add_argument("--quiet", action="store_true", help="no progress bars, no warnings")
 
 
@@ -138,6 +172,8 @@ def _select(options: argparse.Namespace) -> int:
     from hf_zoosel.features import join_team
     from hf_zoosel.zoo import CandidateError
 
+    names = ("image_column", "label_column", "split", "source_image_column", "source_label_column", "source_split")
+    columns = {name: getattr(options, name) for name in names}
     try:
         warnings.simplefilter("ignore", UserWarning)  # what they say is printed as a note
         selection = select_source(
@@ -145,13 +181,11 @@ def _select(options: argparse.Namespace) -> int:
             options.source,
             options.model,
             num_classes=options.num_classes,
+            num_samples=options.num_samples,
             method=options.method,
             num_clusters=options.num_clusters,
             num_target_clusters=options.num_target_clusters,
-            image_column=options.image_column,
-            label_column=options.label_column,
-            split=options.split,
-            source_split=options.source_split,
+            **columns,
             seed=options.seed,
             batch_size=options.batch_size,
             device=options.device,
@@ -168,9 +202,44 @@ def _select(options: argparse.Namespace) -> int:
             selection.plot(options.plot)
             print(f"Wrote {options.plot}")  # noqa: T201
         if options.sheet is not None:
-            splits = {"split": options.split, "source_split": options.source_split}
-            contact_sheet(selection, options.dataset, options.source, **splits).save(options.sheet)
+            contact_sheet(selection, options.dataset, options.source, **columns).save(options.sheet)
             print(f"Wrote {options.sheet}")  # noqa: T201
+    return 0
+
+
+def _finetune(options: argparse.Namespace) -> int:
+    from hf_zoosel.api import finetune
+    from hf_zoosel.features import join_team
+    from hf_zoosel.selection import SourceSelection
+    from hf_zoosel.training import LoadingError, Recipe
+    from hf_zoosel.zoo import CandidateError
+
+    names = ("image_column", "label_column", "split", "source_image_column", "source_label_column", "source_split")
+    same = ("method", "epochs", "batch_size", "learning_rate", "source_weight", "regularizers", "image_size", "seed")
+    where = ("max_per_class", "validation", "test", "device", "num_workers", "log_with", "output_dir")
+    given = {name: getattr(options, name) for name in (*names, *same, *where)}
+    selection = None if options.selection is None else SourceSelection.load(options.selection)
+    try:
+        result = finetune(
+            options.model,
+            options.dataset,
+            source=options.source if selection is None else selection,
+            source_data=None if selection is None else options.source,
+            recipe=Recipe.from_settings(options.recipe),
+            progress=not options.quiet,
+            **given,
+        )
+    except CandidateError as error:
+        raise ValueError(f"{options.model} cannot be used: {error}") from None
+    except LoadingError as error:
+        raise ValueError(str(error)) from None
+    if join_team("cpu").is_main:
+        print(result)  # noqa: T201
+        if options.plot is not None:
+            result.plot(options.plot)
+            print(f"Wrote {options.plot}")  # noqa: T201
+        if options.push_to_hub is not None:
+            print(f"Pushed {result.push_to_hub(options.push_to_hub)}")  # noqa: T201
     return 0
 
 
@@ -201,6 +270,20 @@ def _count_or_all(text: str) -> int | None:
         return None if text == "all" else int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a whole number or all, got {text!r}") from None
+
+
+def _weight_or_auto(text: str) -> float | str:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or auto, got {text!r}") from None
+
+
+def _share_or_split(text: str) -> float | str | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None if text == "none" else text
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 import operator
 from typing import overload
 
+from hf_zoosel.ranking.record import CandidateResult
+from hf_zoosel.zoo import Candidate, Spec, name_models, resolve
+
 
 @overload
 def whole_number(name: str, value: int, *, least: int = 1) -> int: ...
@@ -21,3 +24,20 @@ def whole_number(name: str, value: int | None, *, least: int = 1) -> int | None:
             f"`{name}` must be a whole number of at least {least}, got {value!r}. Leave it out if unsure."
         )
     return number
+
+
+def one_candidate(model: Spec | CandidateResult) -> Candidate:
+    """The candidate an argument ``model`` stands for: anything that can be ranked, or what a ranking says of one.
+
+    Raises:
+        ValueError: If a ranking's candidate was a module in memory, which it does not keep.
+        CandidateError: If it cannot be used.
+    """
+    if isinstance(model, CandidateResult):
+        if model.source is None:
+            raise ValueError(
+                f"`model` must be the module itself where one was ranked, got the result of {model.name!r}. Pass it."
+            )
+        model = model.source
+    ((name, spec),) = name_models([model]).items()
+    return resolve(spec, name)

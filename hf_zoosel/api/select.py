@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from hf_zoosel.api.arguments import whole_number
+from hf_zoosel.api.arguments import one_candidate, whole_number
 from hf_zoosel.api.look import Look, Origin, Side, groups_of
 from hf_zoosel.features import Runtime, join_team, pick_dtype
 from hf_zoosel.features.store import default_cache_dir
+from hf_zoosel.ranking.record import CandidateResult
 from hf_zoosel.selection import (
     Groups,
     Pool,
@@ -25,13 +26,13 @@ from hf_zoosel.selection import (
 )
 from hf_zoosel.tasks.rows import SourceRows, open_rows
 from hf_zoosel.tasks.views import rows_of
-from hf_zoosel.zoo import Candidate, SourceStats, Spec, name_models, resolve
+from hf_zoosel.zoo import Candidate, SourceStats, Spec
 
 
 def select_source(
     target: Any,
     source: Any,
-    model: Spec,
+    model: Spec | CandidateResult,
     *,
     num_classes: int | None = 100,
     num_samples: int | None = None,
@@ -64,7 +65,8 @@ def select_source(
         target: The data set to fine-tune on, as ``rank_models`` takes it, all of its images.
         source: The pre-training data: a data set likewise, streamed or not; or statistics of it, a ``SourceStats`` or
             the path of a ``source_stats.safetensors`` that was published with the model.
-        model: The checkpoint to look through: a name, id, folder, module or ``(module, transform)``.
+        model: The checkpoint to look through: a name, id, folder, module or ``(module, transform)``, or
+            ``ranking.best``.
         num_classes: Source classes to choose, or clusters; None with ``method="all"``.
         num_samples: Single images to choose instead, whatever their classes; ``num_classes`` is then not used. Their
             features are kept on disk, ``4 d`` bytes each; the source need not have labels.
@@ -125,8 +127,7 @@ def select_source(
         whole_number("num_workers", num_workers),
     )
     folder = (default_cache_dir() if cache is None else Path(cache).expanduser()) / "statistics"
-    ((name, spec),) = name_models([model]).items()
-    look = Look(resolve(spec, name), runtime, team, folder, seed, progress)
+    look = Look(one_candidate(model), runtime, team, folder, seed, progress)
     target_rows = open_rows(target, image_column=image_column, label_column=label_column, split=split)
     target_side = look.through(target_rows, whole_number("num_target_clusters", num_target_clusters), "target")
     chosen_by: dict[str, Any] = {"method": method, "options": options, "seed": seed}

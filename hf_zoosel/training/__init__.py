@@ -2,5 +2,6 @@
 
 from hf_zoosel.training.augment import Augmentation as Augmentation
 from hf_zoosel.training.book import DivergedError as DivergedError
+from hf_zoosel.training.reading import LoadingError as LoadingError
 from hf_zoosel.training.recipe import Recipe as Recipe
 from hf_zoosel.training.result import FinetuneResult as FinetuneResult

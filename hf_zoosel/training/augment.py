@@ -58,6 +58,7 @@ class Augmentation:
     erase: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_types(self)
         object.__setattr__(self, "scale", tuple(self.scale))
         object.__setattr__(self, "ratio", tuple(self.ratio))
         if self.kind not in ("crop", "none"):
@@ -73,6 +74,16 @@ class Augmentation:
             raise ValueError(f"`color_jitter` must be in [0, 1], got {self.color_jitter}. 0.4 is usual.")
         if self.auto_augment is not None:
             _random_parts(self, Geometry((32, 32), "RGB"), (0.5, 0.5, 0.5))  # timm says what it does not know
+
+
+def _check_types(options: Augmentation) -> None:
+    for name in ("scale", "ratio"):
+        pair = getattr(options, name)
+        if not (isinstance(pair, list | tuple) and all(isinstance(end, int | float) for end in pair)):
+            raise ValueError(f"`{name}` must be two numbers, got {pair!r}.")
+    for name in ("hflip", "vflip", "erase", "color_jitter"):
+        if not isinstance(getattr(options, name), int | float):
+            raise ValueError(f"`{name}` must be a number, got {getattr(options, name)!r}.")
 
 
 @dataclass(frozen=True)
@@ -192,7 +203,7 @@ def _mend_posterize(colours: Any) -> None:
     """Pillow 12 on refuses to keep no bit at all, which timm asks for at the ends of its range."""
     from timm.data.auto_augment import posterize
 
-    policies = [getattr(one, "ops", None) or getattr(one, "policy", ()) for one in colours.transforms]
+    policies: list[Any] = [getattr(one, "ops", None) or getattr(one, "policy", ()) for one in colours.transforms]
     operations = [op for policy in policies for some in policy for op in (some if isinstance(some, list) else [some])]
     for operation in operations:
         if operation.aug_fn is posterize:

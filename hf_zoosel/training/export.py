@@ -170,12 +170,16 @@ module.load_state_dict(load_file("{WEIGHTS}"))
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """As safetensors; tensors that share memory are written each for itself."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     apart = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    save_file(apart, path, {"format": "pt", **(metadata or {})})
+    try:
+        save_file(apart, path, {"format": "pt", **(metadata or {})})
+    except SafetensorError as error:
+        raise OSError(f"the weights {path} cannot be written ({error}). Make room, and run again to go on.") from error
 
 
 def _write_json(content: Mapping[str, Any], path: Path) -> None:

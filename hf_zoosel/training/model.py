@@ -188,6 +188,11 @@ class TwoHeads(nn.Module):
         return self._watch.watching()
 
     @property
+    def has_bias(self) -> bool:
+        """Whether the target head has a bias."""
+        return all(heads.target.bias is not None for heads in self._heads)
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """The layers that :meth:`watching_maps` watches."""
         return self._watch.stages

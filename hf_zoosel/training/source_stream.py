@@ -145,7 +145,9 @@ def _check_names(selection: SourceSelection, there: set[str], name: str) -> None
 
 
 def _weights(selection: SourceSelection, rows: LabelledRows) -> np.ndarray:
-    """Weight of each row, float64 ``(n,)``: the mass of its class, shared among the rows of that class."""
+    """Weight of each row, float64 ``(n,)``: its own mass, or that of its class, shared among the rows of it."""
+    if selection.weights is not None:  # one for each chosen row; rows without a label are no longer there
+        return np.array(selection.weights)[rows.rows]
     if selection.unit != "class" or rows.labels is None:
         raise ValueError(
             f"`weighted` must be False for a selection of {selection.unit} units without labels of their own: which "

@@ -17,6 +17,10 @@ _DIGESTED = 16  # images whose content tells one data set from another
 _LISTED = 5
 
 
+class NoLabelsError(ValueError):
+    """None of the rows has a label."""
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
     """Images of one split of a data set, by position, and their labels; survives pickle.
@@ -153,6 +157,7 @@ def open_held_out(
 
     Raises:
         TypeError: If ``dataset`` is no data set, path or Hub id.
+        NoLabelsError: If no row has a label.
         ValueError: If it cannot be opened, a column or split cannot be found, or a label is no class of the target.
     """
     own = getattr(dataset, "split", None)
@@ -160,7 +165,7 @@ def open_held_out(
     sample = draw_sample(opened.data, Request(image_column, label_column, None, 0))
     labels, names = number_classes(sample.codes, sample.values, sample.columns.class_names)
     if not names:
-        raise ValueError(f"`dataset` must have labels, got none in the {sample.n_rows} rows of {opened.name!r}.")
+        raise NoLabelsError(f"`dataset` must have labels, got none in the {sample.n_rows} rows of {opened.name!r}.")
     notes = (*opened.notes, *unlabelled_note(sample))
     found = LabelledRows(opened.name, opened.split, sample.images, labels, names, sample.rows, notes)
     return found.numbered_as(class_names)
@@ -203,7 +208,10 @@ def split_validation(rows: LabelledRows, fraction: float, seed: int = 0) -> tupl
             n = min(max(1, round(fraction * len(members))), len(members) - 1)
             held_out[members[np.argsort(priority[members], kind="stable")[:n]]] = True
     if not held_out.any():
-        raise ValueError("`rows` must have a class of two images or more to hold one out. Name a validation split.")
+        raise ValueError(
+            "`dataset` must have a class of two images or more to hold one out, got one image of each. Name a "
+            "validation split, or hold out nothing (`validation=None`)."
+        )
     note = f"no image of {_some(single)} in the validation part: each has a single image"
     validation = rows.take(np.flatnonzero(held_out))
     return rows.take(np.flatnonzero(~held_out)), replace(validation, notes=(note,) if single else ())

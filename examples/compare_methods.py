@@ -1,0 +1,238 @@
+"""Does it help? Ways to fine-tune, on the same images, with the same budget, several seeds, measured once on test.
+
+    python examples/compare_methods.py --targets path/to/dtd10 path/to/aid --source path/to/tiny_imagenet32 \
+        --network weak --shots 20 5 --output comparison
+    python examples/compare_methods.py --output comparison --table
+
+Targets and source are data sets with a train split (and test, for targets). The network is an embedded one with real
+ImageNet weights, or ``weak``: a small one trained from scratch on the source first, in the same folder. Every method
+tries the same learning rates and is chosen by its accuracy on held-out training images. Each result is a line in
+``rows.jsonl``: started again, the command goes on after the last; several can share a folder (``--part 1/2``).
+"""
+
+import argparse
+import json
+import math
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scipy.stats import t
+
+import hf_zoosel
+from hf_zoosel import Recipe
+
+# name: (how the source is selected, method, changes of the recipe)
+METHODS: Mapping[str, tuple[str | None, str | None, dict[str, Any]]] = {
+    "plain": (None, None, {}),
+    "uot mix": ("uot", None, {}),
+    "random mix": ("random", None, {}),
+    "mean-distance mix": ("mean_distance", None, {}),
+    "capacity mix": ("capacity", None, {}),
+    "all mixed": ("all", None, {}),
+    "Co-Tuning": (None, "co-tuning", {"relationship": "direct"}),
+    "uot mix + Co-Tuning": ("uot", "co-tuning", {"relationship": "direct"}),
+    "L2-SP": (None, None, {"regularizers": {"l2_sp": 0.01}}),
+    "DELTA": (None, None, {"regularizers": {"delta": 0.01}}),
+    "BSS": (None, None, {"regularizers": {"bss": 0.001}}),
+    "plain, refit": (None, None, {"refit": True}),
+    "uot mix, refit": ("uot", None, {"refit": True}),
+    "uot mix, weight auto": ("uot", None, {"source_weight": "auto"}),
+}
+WEAK = {
+    "architecture": "resnet10t",
+    "image_size": 32,
+    "recipe": Recipe(
+        epochs=20, batch_size=128, learning_rate=0.1, head_rate=1.0, schedule="cosine", warmup=0.05, weight_decay=5e-4
+    ),
+}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Where the data are and what to compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", nargs="+", default=[], help="data sets to fine-tune on")
+    parser.add_argument("--source", help="pre-training data to mix in")
+    parser.add_argument("--network", default="embedded:tf_efficientnet_lite0", help="an embedded network, or: weak")
+    parser.add_argument("--shots", type=int, nargs="+", default=[20], help="training images a class; 0 for all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.01, 0.03])
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--image_size", type=int, default=32)
+    parser.add_argument("--num_source_classes", type=int, default=40)
+    parser.add_argument("--part", default="1/1", help="i/n: every n-th row, beginning with the i-th")
+    parser.add_argument("--output", type=Path, default=Path("comparison"))
+    parser.add_argument("--table", action="store_true", help="print the table of what is there, and stop")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    arguments = parse_arguments()
+    if not arguments.table:
+        network = weak_network(arguments) if arguments.network == "weak" else arguments.network
+        i, n = map(int, arguments.part.split("/"))
+        for row in list(rows_wanted(arguments))[i - 1 :: n]:
+            if key_of(row) not in {key_of(one) for one in read_rows(arguments.output)}:
+                append(arguments.output / f"rows-{i}.jsonl", row | run(row, network, arguments))
+    print(table(read_rows(arguments.output)))
+
+
+def rows_wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One row a run, those of one seed together."""
+    for shots in arguments.shots:
+        for seed in arguments.seeds:
+            for target in arguments.targets:
+                for method in arguments.methods:
+                    yield {
+                        "network": arguments.network,
+                        "source": Path(arguments.source).name,
+                        "target": Path(target).name,
+                        "path": target,
+                        "shots": shots,
+                        "method": method,
+                        "seed": seed,
+                        "epochs": arguments.epochs,
+                        "image_size": arguments.image_size,
+                    }
+
+
+def run(row: dict[str, Any], network: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Select, train, and measure once on test."""
+    select, method, changes = METHODS[row["method"]]
+    started = time.perf_counter()
+    source = None
+    if select is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a far target is what is to be measured too
+            source = hf_zoosel.select_source(
+                row["path"],
+                arguments.source,
+                network,
+                num_classes=None if select == "all" else arguments.num_source_classes,
+                method=select,
+                seed=row["seed"],
+                progress=False,
+            )
+    changes = dict(changes)
+    weight = changes.pop("source_weight", None)
+    folder = arguments.output / f"run-{arguments.part.replace('/', '-of-')}"
+    result = hf_zoosel.finetune(
+        network,
+        row["path"],
+        source=source,
+        method=method,
+        source_weight=weight,
+        learning_rate=arguments.rates,
+        epochs=row["epochs"],
+        image_size=row["image_size"],
+        max_per_class=row["shots"] or None,
+        seed=row["seed"],
+        recipe=Recipe(**changes),
+        output_dir=folder,
+        progress=False,
+    )
+    shutil.rmtree(folder)
+    names = ("test_accuracy", "test_balanced_accuracy", "validation_accuracy", "n_train", "n_test")
+    measured = {name: result.metrics[name] for name in names}
+    chosen = {"rate": result.recipe["learning_rate"], "mixed": result.source is not None}
+    return measured | chosen | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def weak_network(arguments: argparse.Namespace) -> str:
+    """A small network trained from scratch on the source; made once."""
+    import timm
+    import torch
+
+    folder = arguments.output / "weak"
+    if not (folder / "all_results.json").is_file():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            module = timm.create_model(WEAK["architecture"])
+        result = hf_zoosel.finetune(
+            module,
+            arguments.source,
+            recipe=WEAK["recipe"],
+            image_size=WEAK["image_size"],
+            validation=None,
+            output_dir=folder,
+        )
+        print(result)
+    return str(folder)
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells one run from another."""
+    names = ("network", "source", "target", "shots", "method", "seed", "epochs", "image_size")
+    return tuple(row[name] for name in names)
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """All rows of a folder; a line that was cut off by a kill is left out."""
+    rows = []
+    for file in sorted(folder.glob("rows-*.jsonl")):
+        for line in file.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return rows
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Write a row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(f"{row['network']} {row['target']} {row['shots']} {row['method']} {row['seed']}: {row['test_accuracy']:.3f}")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Mean test accuracy of each method on each target, and its gain over plain with a 95 % interval.
+
+    The interval is Student's over the pairs (target, seed) that both methods have; pairs of one target share its test
+    images, so that it is of these targets and says little of others.
+    """
+    if not rows:
+        return "There are no rows yet."
+    data = pd.DataFrame(rows)
+    parts = []
+    for (network, source, shots), group in data.groupby(["network", "source", "shots"], sort=False):
+        wide = group.pivot_table(index=["target", "seed"], columns="method", values="test_accuracy")
+        means = (100 * wide.groupby("target").mean()).T.round(1)
+        gains = {method: gain(wide, method) for method in wide.columns}
+        means["mean"] = (100 * wide.groupby("target").mean().mean()).round(1)
+        means["gain over plain"] = pd.Series(gains)
+        means["seeds"] = wide.index.get_level_values("seed").nunique()
+        order = [method for method in METHODS if method in means.index]
+        title = f"{network}, source {source}, {f'{shots} images a class' if shots else 'all images'}"
+        parts.append(f"{title}\n\n{markdown(means.loc[order])}\n")
+    return "\n".join(parts)
+
+
+def gain(wide: pd.DataFrame, method: str) -> str:
+    """Points over plain, paired, with a 95 % interval."""
+    if method == "plain" or "plain" not in wide:
+        return ""
+    differences = 100 * (wide[method] - wide["plain"]).dropna()
+    n = len(differences)
+    if n < 2:
+        return f"{differences.mean():+.1f}" if n else ""
+    half = t.ppf(0.975, n - 1) * differences.std() / math.sqrt(n)
+    return f"{differences.mean():+.1f} [{differences.mean() - half:+.1f}, {differences.mean() + half:+.1f}] (n = {n})"
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table as GitHub writes it."""
+    lines = [["", *map(str, frame.columns)], ["---"] * (1 + len(frame.columns))]
+    lines += [[str(name), *map(str, row)] for name, row in zip(frame.index, frame.to_numpy(), strict=True)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Fine-tune an image classifier on your images, together with the part of its pre-training data that fits them.
+
+    accelerate launch examples/finetune.py --model timm/resnet50.a1_in1k --dataset org/my-images --output_dir out
+    accelerate launch examples/finetune.py --model timm/tf_efficientnet_lite0.in1k --dataset path/to/images \
+        --source imagenet-1k --select uot --num_source_classes 100 --source_weight 0.3 --method co-tuning \
+        --output_dir out --push_to_hub me/my-model
+    python examples/finetune.py --model embedded:tf_efficientnet_lite0 --dataset path/to/images --epochs 5
+
+One process or many, on CPUs or GPUs. Killed and started again, it goes on from the last epoch. What comes out loads in
+timm and in transformers, with a model card. Every other choice of the training: --recipe batch_norm=frozen refit=true.
+"""
+
+import argparse
+import os
+import warnings
+from pathlib import Path
+
+import hf_zoosel
+from hf_zoosel import Recipe, SourceSelection
+from hf_zoosel.selection import STRATEGIES
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The arguments; most have the defaults of ``hf_zoosel.finetune``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="timm name, Hub id, local folder or embedded:NAME")
+    parser.add_argument("--dataset", required=True, help="Hub id, folder of images, or parquet files")
+    parser.add_argument("--source", help="pre-training data to mix in: Hub id, path, or a selection.json beside it")
+    parser.add_argument("--select", choices=list(STRATEGIES), help="choose classes of the source by this method")
+    parser.add_argument("--num_source_classes", type=int, default=100, help="how many to choose")
+    parser.add_argument("--selection", type=Path, help="a selection of the source that was saved before")
+    parser.add_argument("--method", choices=["plain", "joint", "co-tuning", "consistency"])
+    parser.add_argument("--source_weight", type=_number_or_auto, help="weight of the source's loss, or: auto")
+    parser.add_argument("--regularizers", nargs="+", default=[], metavar="NAME[=STRENGTH]", help="l2_sp bss=0.001 ...")
+    parser.add_argument(
+        "--learning_rate", type=float, nargs="+", help="of several the best on validation rows is taken"
+    )
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch_size", type=int, help="target images a step, over all processes")
+    parser.add_argument("--image_size", type=int)
+    parser.add_argument("--recipe", nargs="+", default=[], metavar="NAME=VALUE", help="any field of hf_zoosel.Recipe")
+    parser.add_argument("--max_per_class", type=int, help="train on at most so many images of each class")
+    parser.add_argument("--validation", type=_fraction_or_split, default=0.2, help="share to hold out, or a split")
+    parser.add_argument("--test", default="test", help="split to measure the finished model on")
+    parser.add_argument("--image_column")
+    parser.add_argument("--label_column")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--num_workers", type=int, help="processes that load images")
+    parser.add_argument("--log_with", help="tracker of Accelerate: tensorboard, wandb, ...")
+    parser.add_argument("--output_dir")
+    parser.add_argument("--push_to_hub", metavar="REPO_ID", help="upload the model there")
+    parser.add_argument("--private", action="store_true", help="make the repository private")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Select, train, measure, push."""
+    arguments = parse_arguments()
+    columns = {"image_column": arguments.image_column, "label_column": arguments.label_column}
+
+    source = arguments.source
+    if arguments.selection is not None:
+        source = SourceSelection.load(arguments.selection)
+    elif arguments.select is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what they say is among the notes below
+            source = hf_zoosel.select_source(
+                arguments.dataset,
+                arguments.source,
+                arguments.model,
+                num_classes=None if arguments.select == "all" else arguments.num_source_classes,
+                method=arguments.select,
+                **columns,
+            )
+        tell(source)
+
+    result = hf_zoosel.finetune(
+        arguments.model,
+        arguments.dataset,
+        source=source,
+        source_data=arguments.source if arguments.selection is not None else None,
+        method=arguments.method,
+        source_weight=arguments.source_weight,
+        regularizers=arguments.regularizers or None,
+        learning_rate=arguments.learning_rate,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        image_size=arguments.image_size,
+        seed=arguments.seed,
+        recipe=Recipe.from_settings(arguments.recipe),
+        max_per_class=arguments.max_per_class,
+        validation=arguments.validation,
+        test=arguments.test,
+        num_workers=arguments.num_workers,
+        log_with=arguments.log_with,
+        output_dir=arguments.output_dir,
+        **columns,
+    )
+    tell(result)
+
+    if arguments.push_to_hub and is_main_process():
+        print(result.push_to_hub(arguments.push_to_hub, private=arguments.private or None))
+
+
+def tell(record: object) -> None:
+    """Print on one process only."""
+    if is_main_process():
+        print(record)
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that prints and uploads."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _number_or_auto(text: str) -> float | str:
+    return text if text == "auto" else float(text)
+
+
+def _fraction_or_split(text: str) -> float | str | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None if text == "none" else text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The folder of a call: whose it is, and whether the call has finished."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hf_zoosel.ranking.json_file import load, save
+from hf_zoosel.training.launch import write_on_main
+from hf_zoosel.training.materials import Materials
+from hf_zoosel.training.result import FILE
+from hf_zoosel.training.run import Options
+
+_CLAIM = "run.json"
+_LOGS = "logs"  # of trackers, which may be there from a run that failed
+
+
+def call_identity(materials: Materials, rates: Sequence[float], *, auto: bool, keep_source_head: bool) -> str:
+    """Digest of all that decides what a call ends in."""
+    text = json.dumps([materials.identity, list(rates), auto, *(["source head"] if keep_source_head else [])])
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def claim(options: Options, materials: Materials, identity: str) -> bool:
+    """Take a folder for a call, or find that the call has finished there.
+
+    Args:
+        options: Name the folder.
+        materials: What the call works with.
+        identity: Of the call.
+
+    Returns:
+        Whether its result lies there already.
+
+    Raises:
+        ValueError: If the folder holds another call's run, or other files.
+        OSError: If it cannot be written to.
+    """
+    identities = options.team.gather(identity)
+    if len(set(identities)) > 1:
+        raise ValueError("`dataset` must hold the same rows on every process, got different ones. Do not shard it.")
+    why_not: list[str | None] = []
+    write_on_main(options.team, lambda: why_not.append(_take(options, identity, materials)))
+    failure = options.team.from_main(why_not[0] if why_not else None)
+    if failure is not None:
+        raise ValueError(failure)
+    finished = bool(options.team.from_main((options.folder / FILE).is_file()))
+    if finished and options.team.is_main:
+        shutil.rmtree(options.folder / "runs", ignore_errors=True)  # of a call that was killed while it did this
+    return finished
+
+
+@contextmanager
+def released_unless_trained(options: Options) -> Iterator[None]:
+    """Give the folder back where an error comes before anything worth keeping: it is free for another try."""
+    try:
+        yield
+    except Exception:
+        folder = options.folder
+        if options.team.is_main and not any(folder.rglob("*.safetensors")):
+            shutil.rmtree(folder / "runs", ignore_errors=True)
+            (folder / _CLAIM).unlink(missing_ok=True)
+        raise
+
+
+def _take(options: Options, identity: str, materials: Materials) -> str | None:
+    """Write whose folder it is; or say why it cannot be taken."""
+    folder, path = options.folder, options.folder / _CLAIM
+    if path.is_file():
+        owner = load(path, dict, "the description of a run")
+        if owner.get("identity") == identity:
+            return None
+        now: dict[str, Any] = {"model": materials.candidate.name, "recipe": materials.recipe.to_dict()}
+        was: dict[str, Any] = {"model": owner.get("model"), "recipe": owner.get("recipe")}
+        if owner.get("keep_source_head", False) != options.keep_source_head:
+            was["recipe"] = {**(was["recipe"] or {}), "keep_source_head": owner.get("keep_source_head", False)}
+            now["recipe"] = {**now["recipe"], "keep_source_head": options.keep_source_head}
+        return (
+            f"`output_dir` must be empty or hold this run, got another one in {folder}{_difference(was, now)}. "
+            "Choose another folder, or remove that one."
+        )
+    if folder.is_dir() and any(one.name != _LOGS and not one.name.startswith(".") for one in folder.iterdir()):
+        return f"`output_dir` must be empty or hold this run, got other files in {folder}. Choose another folder."
+    described = {"identity": identity, "model": materials.candidate.name, "recipe": materials.recipe.to_dict()}
+    save({**described, "keep_source_head": options.keep_source_head}, path)
+    return None
+
+
+def _difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first choice in which two runs differ, in words."""
+    if was["model"] != now["model"]:
+        return f" (of {was['model']})"
+    before, after = was["recipe"] or {}, json.loads(json.dumps(now["recipe"]))
+    for name, value in after.items():
+        if before.get(name) != value:
+            return f" ({name} was {before.get(name)!r} and is {value!r})"
+    return " (of other data)"

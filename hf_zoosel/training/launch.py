@@ -1,0 +1,88 @@
+"""Accelerate for one run: device, precision, processes, trackers."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_zoosel.features import Team
+from hf_zoosel.training.recipe import Recipe
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast_type(mixed_precision: str) -> torch.dtype | None:
+    """The compute type of a precision; None for float32."""
+    return _AUTOCAST.get(mixed_precision)
+
+
+def chosen_precision(recipe: Recipe) -> str:
+    """The recipe's precision, or the one that ``accelerate config`` or its launcher set."""
+    return recipe.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+
+
+def start_accelerator(recipe: Recipe, team: Team, log_with: str | None, logs: Path) -> Any:
+    """An Accelerator on the team's device, whose trackers write to the folder ``logs`` of this run.
+
+    Running statistics stay with each process until the epoch's end: sent at every forward pass they would break a
+    backward pass through two of them.
+
+    Raises:
+        ValueError: If Accelerate is configured for sharded training, or the precision or tracker cannot be had.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType, ProjectConfiguration
+
+    # calls in one process may differ in precision; Accelerate would keep the first one's
+    AcceleratorState._reset_state(reset_partial_state=False)
+    accelerator = Accelerator(
+        cpu=team.device.type == "cpu",
+        mixed_precision=chosen_precision(recipe),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        log_with=log_with,
+        project_config=ProjectConfiguration(str(logs.parents[1]), str(logs.parent)),
+    )
+    sharded = {DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM}
+    if accelerator.distributed_type in sharded:
+        raise ValueError(
+            f"Accelerate must be configured for one or several whole copies of the model, got "
+            f"{accelerator.distributed_type.value}. Choose multi-GPU without sharding in `accelerate config`."
+        )
+    if log_with is not None:
+        accelerator.init_trackers(logs.name, config={name: str(value) for name, value in recipe.to_dict().items()})
+    return accelerator
+
+
+def prepared(
+    accelerator: Any, model: nn.Module, optimizer: torch.optim.Optimizer, *, compiled: bool
+) -> tuple[Any, Any]:
+    """Model and optimizer as Accelerate wraps them."""
+    given: Any = torch.compile(model) if compiled else model
+    with warnings.catch_warnings():  # torch's new argument would send the buffers once, Accelerate does not know it
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        wrapped, stepping = accelerator.prepare(given, optimizer)
+    return wrapped, stepping
+
+
+def write_on_main(team: Team, write: Callable[[], object]) -> None:
+    """Let the main process write, and nobody go on before it is done; what fails there is raised on every process.
+
+    Raises:
+        OSError: On the other processes, if it failed; on the main one whatever it was.
+    """
+    failure: Exception | None = None
+    if team.is_main:
+        try:
+            write()
+        except Exception as error:  # the others would wait for ever
+            failure = error
+    said = team.from_main(None if failure is None else f"{type(failure).__name__}: {failure}")
+    if failure is not None:
+        raise failure
+    if said is not None:
+        raise OSError(f"the main process could not write ({said}).")

@@ -1,0 +1,195 @@
+"""What a call of ``finetune`` works with: the checkpoint, the target's splits, the source, the recipe."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hf_zoosel.selection import SourceSelection
+from hf_zoosel.tasks.opening import DatasetLike
+from hf_zoosel.training.recipe import Recipe
+from hf_zoosel.training.source_stream import open_source
+from hf_zoosel.training.streams import LabelledRows, NoLabelsError, open_held_out, open_target, split_validation
+from hf_zoosel.zoo import Candidate
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a data set has its images and labels; what is None is found."""
+
+    image: str | None = None
+    label: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Everything a run is made from.
+
+    Attributes:
+        candidate: The checkpoint.
+        recipe: Every choice.
+        train: Target rows to train on.
+        validation: Target rows held out; None for none.
+        test: Rows to measure the finished model on, once; None for none.
+        source: Rows to train with beside the target; None for none.
+        selection: How the source was chosen, if it was.
+        dataset_id: Hub id of the target; None if it is not on the Hub.
+        notes: What a person should know.
+    """
+
+    candidate: Candidate
+    recipe: Recipe
+    train: LabelledRows
+    validation: LabelledRows | None = None
+    test: LabelledRows | None = None
+    source: LabelledRows | None = None
+    selection: SourceSelection | None = None
+    dataset_id: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """Digest of all of it: the same materials and recipe end in the same weights."""
+        rows = (self.train, self.validation, self.test, self.source)
+        parts = [
+            self.candidate.revision,
+            self.candidate.architecture,
+            self.candidate.preprocess.identity,
+            *(None if one is None else one.identity for one in rows),
+            self.recipe.to_dict(),
+        ]
+        return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+    def with_recipe(self, recipe: Recipe) -> "Materials":
+        """The same data under another recipe."""
+        return replace(self, recipe=recipe)
+
+
+def open_held_apart(
+    dataset: Any, wanted: Any, train: LabelledRows, columns: Columns, *, needed: bool
+) -> LabelledRows | None:
+    """Rows to validate or test on: a split of the target by name, or a data set of its own.
+
+    Args:
+        dataset: The target.
+        wanted: Name of a split, a data set, or None for none.
+        train: Gives the classes their numbers.
+        columns: Of the target.
+        needed: Whether a split that does not exist is an error.
+
+    Raises:
+        ValueError: If a needed split is not there, or has classes the target does not.
+    """
+    if wanted is None:
+        return None
+    by_name = isinstance(wanted, str)
+    if by_name and not needed and not _has_split(dataset, wanted):
+        return None
+    return open_held_out(
+        dataset if by_name else wanted,
+        train.class_names,
+        image_column=columns.image,
+        label_column=columns.label,
+        split=wanted if by_name else None,
+    )
+
+
+def open_target_rows(
+    dataset: DatasetLike, columns: Columns, *, validation: Any, test: Any, max_per_class: int | None, seed: int
+) -> tuple[LabelledRows, LabelledRows | None, LabelledRows | None]:
+    """The target's rows to train on, to validate on and to test on. A test split without labels is left out.
+
+    Raises:
+        ValueError: If the target has one class, or a held-out row has another class.
+    """
+    is_share = isinstance(validation, int | float) and not isinstance(validation, bool)
+    if isinstance(validation, bool) or (is_share and not 0 < validation < 1):
+        raise ValueError(
+            f"`validation` must be a share in (0, 1), a split's name, or None to hold out nothing, got {validation!r}."
+        )
+    train = open_target(
+        dataset,
+        image_column=columns.image,
+        label_column=columns.label,
+        split=columns.split,
+        max_per_class=max_per_class,
+        seed=seed,
+    )
+    try:
+        tested = open_held_apart(dataset, test, train, columns, needed=False)
+    except NoLabelsError:  # those of a benchmark are often kept back
+        tested = None
+        train = replace(train, notes=(*train.notes, "the test split has no labels and was not used"))
+    if not is_share:
+        return train, open_held_apart(dataset, validation, train, columns, needed=True), tested
+    kept, held_out = split_validation(train, float(validation), seed)
+    return kept, held_out, tested
+
+
+def open_source_rows(
+    source: Any, columns: Columns, recipe: Recipe, *, data: Any = None
+) -> tuple[LabelledRows | None, SourceSelection | None]:
+    """The rows to train with beside the target, and the selection they come from.
+
+    Raises:
+        ValueError: If they cannot be opened, or the selection was made from other data.
+    """
+    if source is None:
+        return None, None
+    if recipe.source_sampling == "mass" and not isinstance(source, SourceSelection):
+        raise ValueError("`source_sampling` must be 'uniform' for a data set, which has no masses. Pass a selection.")
+    rows = open_source(
+        source,
+        data=data,
+        image_column=columns.image,
+        label_column=columns.label,
+        split=columns.split,
+        labelled=False if recipe.method == "consistency" else None,
+        weighted=recipe.source_sampling == "mass",
+        seed=recipe.seed,
+    )
+    return rows, source if isinstance(source, SourceSelection) else None
+
+
+def fitting_method(recipe: Recipe, source: LabelledRows | None, *, guess: bool) -> Recipe:
+    """The recipe with a method that the source allows.
+
+    Args:
+        recipe: What was asked for.
+        source: What there is.
+        guess: Whether the method was left open.
+
+    Raises:
+        ValueError: If the method needs a source, or labels, that are not there.
+    """
+    if guess:
+        if source is None:
+            return recipe.changed(method="plain")
+        return recipe.changed(method="consistency" if source.labels is None else "joint")
+    if source is None and recipe.method in ("joint", "consistency"):
+        raise ValueError(f"`source` must be given for method={recipe.method!r}, got None. Select one, or train plain.")
+    if source is not None and recipe.method == "plain":
+        raise ValueError("`method` must be 'joint' or another that takes a source, got 'plain' and a `source`.")
+    if source is not None and source.labels is None and recipe.method in ("joint", "co-tuning"):
+        raise ValueError(
+            f"`source` must have labels for method={recipe.method!r}, got none in {source.name!r}. "
+            "Name the column (`source_label_column=`), or take method='consistency'."
+        )
+    return recipe
+
+
+def _has_split(dataset: Any, name: str) -> bool:
+    from datasets import Dataset, IterableDataset
+
+    from hf_zoosel.tasks.opening import open_split
+
+    if isinstance(dataset, Dataset | IterableDataset):
+        return False
+    try:
+        open_split(dataset, name)
+    except ValueError as error:
+        if "split" in str(error):
+            return False
+        raise
+    return True

@@ -1,0 +1,234 @@
+"""The frozen record of a fine-tuning: what was trained, on what, how well it does, and where it lies."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hf_zoosel.ranking.content import Column, Content, counted, one_line
+from hf_zoosel.ranking.json_file import check_schema, load, plain, save
+from hf_zoosel.ranking.mapping import FrozenMapping
+from hf_zoosel.ranking.record import Setting
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from rich.console import RenderableType
+
+    from hf_zoosel.hub.card_facts import CardFacts
+
+SCHEMA = 1
+FILE = "all_results.json"
+_EMPTY: FrozenMapping[Any] = FrozenMapping()
+_LABELS = {
+    "test_accuracy": "test accuracy",
+    "test_balanced_accuracy": "test balanced accuracy",
+    "validation_accuracy": "validation accuracy",
+    "validation_balanced_accuracy": "validation balanced accuracy",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class FinetuneResult:
+    """A fine-tuned model and what is known of it.
+
+    Args:
+        folder: Where the model lies; timm, transformers and ``rank_models`` load it from there.
+        model: The checkpoint it began from.
+        dataset: The target.
+        class_names: The target's classes.
+        method: How it was trained.
+        metrics: Name -> value: ``test_accuracy``, ``validation_accuracy``, losses, counts; accuracies in [0, 1].
+        interval: 95 % interval (Wilson) of the accuracy on the test rows, or the validation rows where there is no
+            test split; None where there is neither.
+        history: One row an epoch.
+        trials: Other runs that were tried to choose the learning rate or the source's weight, one row each.
+        recipe: Every choice.
+        source: The data that was mixed in.
+        source_classes: Its classes.
+        source_method: How they were chosen; None where all were taken.
+        base_model: What to cite as the base: a Hub id where there is one.
+        library: The library whose architecture it is; None for a module of a person's own.
+        architecture: What the network is.
+        dataset_id: Hub id of the target; None if it is not on the Hub.
+        seed: Of everything random.
+        notes: What a person should know.
+        versions: Package -> version.
+        revisions: What was read -> its revision.
+    """
+
+    folder: Path
+    model: str
+    dataset: str
+    class_names: tuple[str, ...]
+    method: str
+    metrics: Mapping[str, float]
+    interval: tuple[float, float] | None = None
+    history: tuple[Mapping[str, float], ...] = ()
+    trials: tuple[Mapping[str, Setting], ...] = ()
+    recipe: Mapping[str, Any] = _EMPTY
+    source: str | None = None
+    source_classes: tuple[str, ...] = ()
+    source_method: str | None = None
+    base_model: str | None = None
+    library: Literal["timm", "transformers"] | None = None
+    architecture: str | None = None
+    dataset_id: str | None = None
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = _EMPTY
+    revisions: Mapping[str, str | None] = _EMPTY
+
+    def __post_init__(self) -> None:
+        for name in ("class_names", "source_classes", "notes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("history", "trials"):
+            object.__setattr__(self, name, tuple(FrozenMapping(row) for row in getattr(self, name)))
+        for name in ("metrics", "recipe", "versions", "revisions"):
+            object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
+        object.__setattr__(self, "folder", Path(self.folder))
+        if self.interval is not None:
+            object.__setattr__(self, "interval", tuple(self.interval))
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the history, one row an epoch."""
+        import pandas as pd
+
+        return pd.DataFrame([dict(row) for row in self.history])
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
+        """Draw losses and validation accuracy over the epochs.
+
+        Args:
+            path: Also write the figure there; the ending says the format.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+        """
+        from hf_zoosel.training.plot import plot_history
+
+        return plot_history(self, path=path)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a model fine-tuned with hf_zoosel",
+    ) -> str:
+        """Upload model, card, results and record to a Hub repository, in one commit.
+
+        Of several processes one alone should call it.
+
+        Returns:
+            The address of the commit.
+        """
+        from hf_zoosel.hub.model_card import write_card
+        from hf_zoosel.hub.push import push_folder
+
+        write_card(self.card_facts(repo_id), self.folder)
+        return push_folder(
+            self.folder, repo_id, private=private, revision=revision, token=token, commit_message=commit_message
+        )
+
+    def card_facts(self, name: str | None = None) -> "CardFacts":
+        """What the model card says.
+
+        Args:
+            name: The model's Hub id; without one the card loads it from its folder.
+        """
+        from hf_zoosel.hub.card_facts import CardFacts
+
+        short = self.model.rpartition("/")[2].rpartition(":")[2]
+        counts = {key: int(value) for key, value in self.metrics.items() if key.startswith("n_")}
+        return CardFacts(
+            name=name or f"{short}-{self.dataset.rpartition('/')[2]}",
+            dataset=self.dataset,
+            dataset_id=self.dataset_id,
+            class_names=self.class_names,
+            n_train=counts.get("n_train"),
+            base_model=self.base_model or self.model,
+            base_revision=self.revisions.get("model"),
+            library_name=self.library,
+            architecture=self.architecture,
+            source=self.source,
+            source_classes=self.source_classes,
+            source_method=self.source_method,
+            n_source=counts.get("n_source"),
+            recipe=self.recipe,
+            method=self.method,
+            metrics={key: value for key, value in self.metrics.items() if key not in counts},
+            n_test=counts.get("n_test"),
+            interval=self.interval,
+            n_unreadable=counts.get("n_unreadable", 0),
+            versions=self.versions,
+            seed=self.seed,
+            notes=self.notes,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dicts, lists and numbers, ready for JSON; without the folder."""
+        values = {one.name: plain(getattr(self, one.name)) for one in fields(self) if one.name != "folder"}
+        return {"schema": SCHEMA, **values}
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the record as JSON, all of it or nothing."""
+        return save(self.to_dict(), Path(path))
+
+    @staticmethod
+    def load(folder: str | os.PathLike[str]) -> "FinetuneResult":
+        """Read the record of a folder that ``finetune`` wrote.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it is damaged, or of a newer version.
+        """
+        where = Path(folder)
+
+        def read(data: Any) -> FinetuneResult:
+            check_schema(data, SCHEMA, entry="metrics", what="the results of a fine-tuning")
+            return FinetuneResult(folder=where, **{name: value for name, value in data.items() if name != "schema"})
+
+        return load(where / FILE, read, "the results of a fine-tuning")
+
+    def __str__(self) -> str:
+        from hf_zoosel.ranking.render import to_text
+
+        return to_text(self._content())
+
+    def __repr__(self) -> str:
+        return f"FinetuneResult(model={self.model!r}, dataset={self.dataset!r}, folder={str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        from hf_zoosel.ranking.render import to_html
+
+        return to_html(self._content())
+
+    def __rich__(self) -> "RenderableType":
+        from hf_zoosel.ranking.render import to_rich
+
+        return to_rich(self._content())
+
+    def _content(self) -> Content:
+        mixed = "" if self.source is None else f" with {counted(len(self.source_classes), 'class', 'classes')} of "
+        title = f"{self.model} fine-tuned on {self.dataset}{mixed}{self.source or ''}, {self.method}"
+        shown = [(label, self.metrics[name]) for name, label in _LABELS.items() if name in self.metrics]
+        columns = [
+            Column("", [str(i + 1) for i in range(len(shown))]),
+            Column("measure", [label for label, _ in shown], left=True),
+            Column("value", [f"{100 * value:.1f} %" for _, value in shown]),
+        ]
+        sections = [("Notes", [one_line(note) for note in self.notes])] if self.notes else []
+        return Content(one_line(title), columns, one_line(self._legend()), sections)
+
+    def _legend(self) -> str:
+        parts = [f"The model is in {self.folder}."]
+        if self.interval is not None:
+            of, n = ("test", "n_test") if "test_accuracy" in self.metrics else ("validation", "n_validation")
+            low, high = self.interval
+            count = f" ({int(self.metrics[n]):,} images)" if n in self.metrics else ""
+            parts.insert(0, f"95 % interval of the {of} accuracy: {100 * low:.1f} to {100 * high:.1f} %{count}.")
+        return " ".join(parts)
