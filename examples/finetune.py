@@ -12,12 +12,16 @@ timm and in transformers, with a model card. Every other choice of the training:
 
 import argparse
 import os
+import sys
 import warnings
 from pathlib import Path
 
 import hf_zoosel
 from hf_zoosel import Recipe, SourceSelection
+from hf_zoosel.hub.push import PushError
 from hf_zoosel.selection import STRATEGIES
+from hf_zoosel.training import LoadingError
+from hf_zoosel.zoo import CandidateError
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -50,7 +54,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output_dir")
     parser.add_argument("--push_to_hub", metavar="REPO_ID", help="upload the model there")
     parser.add_argument("--private", action="store_true", help="make the repository private")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.source is None and (arguments.select or arguments.selection):
+        parser.error("--select and --selection choose from --source: name it")
+    return arguments
 
 
 def main() -> None:
@@ -114,7 +121,10 @@ def is_main_process() -> bool:
 
 
 def _number_or_auto(text: str) -> float | str:
-    return text if text == "auto" else float(text)
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or auto, got {text!r}") from None
 
 
 def _fraction_or_split(text: str) -> float | str | None:
@@ -125,4 +135,7 @@ def _fraction_or_split(text: str) -> float | str | None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError, CandidateError, LoadingError, PushError) as error:
+        sys.exit(f"finetune.py: {error}")

@@ -210,6 +210,7 @@ def _select(options: argparse.Namespace) -> int:
 def _finetune(options: argparse.Namespace) -> int:
     from hf_zoosel.api import finetune
     from hf_zoosel.features import join_team
+    from hf_zoosel.hub.push import PushError
     from hf_zoosel.selection import SourceSelection
     from hf_zoosel.training import LoadingError, Recipe
     from hf_zoosel.zoo import CandidateError
@@ -239,7 +240,10 @@ def _finetune(options: argparse.Namespace) -> int:
             result.plot(options.plot)
             print(f"Wrote {options.plot}")  # noqa: T201
         if options.push_to_hub is not None:
-            print(f"Pushed {result.push_to_hub(options.push_to_hub)}")  # noqa: T201
+            try:
+                print(f"Pushed {result.push_to_hub(options.push_to_hub)}")  # noqa: T201
+            except PushError as error:
+                raise ValueError(str(error)) from None
     return 0
 
 

@@ -115,7 +115,9 @@ def finetune(
         ValueError: If an argument is out of range, the target has one class, held-out rows have other classes,
             or the folder holds another run.
         hf_zoosel.training.DivergedError: If the loss is no longer finite; the last good checkpoint is kept.
+        hf_zoosel.training.LoadingError: If no image can be read, or a worker that loads them dies.
         hf_zoosel.zoo.CandidateError: If the model cannot be used.
+        OSError: If something cannot be written; the same call goes on from the last checkpoint.
 
     Reference:
         Liu et al., "Improved Fine-Tuning by Better Leveraging Pre-Training Data", NeurIPS 2022,

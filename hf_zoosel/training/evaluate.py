@@ -114,7 +114,7 @@ def evaluation_of(outputs: Outputs) -> Evaluation:
 
     if len(outputs.labels) == 0:
         why = next(iter(outputs.unreadable.values()), "there are no rows")
-        raise UnreadableError(f"`dataset` must hold images that can be read, got none to evaluate on: {why}.")
+        raise UnreadableError(f"`dataset` must hold images that can be read, got none: {why}.")
     labels, said = outputs.labels.numpy(), outputs.target.argmax(dim=1).numpy()
     present = np.unique(labels)
     loss = torch.nn.functional.cross_entropy(outputs.target.double(), outputs.labels)

@@ -176,8 +176,11 @@ def _save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     apart = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
+    path.touch()
+    mode = path.stat().st_mode  # as every file's; safetensors would have it read by its owner alone
     try:
         save_file(apart, path, {"format": "pt", **(metadata or {})})
+        path.chmod(mode)
     except SafetensorError as error:
         raise OSError(f"the weights {path} cannot be written ({error}). Make room, and run again to go on.") from error
 

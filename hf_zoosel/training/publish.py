@@ -47,7 +47,9 @@ def _write(ran: Ran, result: FinetuneResult, *, keep_source_head: bool) -> None:
     if ran.relationship is not None:
         ran.relationship.to_pandas().to_csv(folder / "relationship.csv")
     result.save(folder / FILE)
-    shutil.rmtree(folder / "runs", ignore_errors=True)  # all that is left of them is in the result
+    # all that is left of the runs is in the result; and what a call that was killed while it wrote left half done
+    for useless in (folder / "runs", *folder.glob(f".{folder.name}-*")):
+        shutil.rmtree(useless, ignore_errors=True)
 
 
 def _result(

@@ -14,10 +14,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Where writing fails, or the process is killed, what was at ``path`` stays.
     """
-    # not mkstemp's name and mode: a shared cache is for others to read too
     temporary = path.parent / f".{path.name}-{secrets.token_hex(4)}"
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # every new file's, which safetensors would not keep: others read it too
         yield temporary
+        temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -83,3 +83,9 @@ def test_those_of_another_run_are_refused(tmp_path):
 
 def test_there_is_none_in_an_empty_folder(tmp_path):
     assert checkpoints.newest(tmp_path / "nowhere", "run") is None
+
+
+def test_files_can_be_read_by_whom_others_can(tmp_path):
+    (tmp_path / "plain").touch()
+    written = checkpoints.write(tmp_path / "run", "run", {"step": 1}, *made(0))
+    assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode

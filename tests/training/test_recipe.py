@@ -78,3 +78,24 @@ def test_choices_out_of_range_are_refused(change, said):
 def test_settings_that_name_nothing_are_refused(setting):
     with pytest.raises(ValueError, match="`recipe` must"):
         Recipe.from_settings([setting])
+
+
+def test_settings_are_read_as_json_or_python_has_them():
+    recipe = Recipe.from_settings(["refit=False", "compile=false", "source_decay=True", "image_size=None"])
+    assert (recipe.refit, recipe.compile, recipe.source_decay, recipe.image_size) == (False, False, True, None)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "refit=maybe",
+        "augmentation.scale=0.3",
+        "augmentation.hflip=abc",
+        "regularizers=l2_sp",
+        'augmentation.ratio=[1,"a"]',
+    ],
+)
+def test_a_setting_of_another_type_is_a_value_error_that_names_it(setting):
+    name = setting.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(ValueError, match=f"`{name}` must"):
+        Recipe.from_settings([setting])
