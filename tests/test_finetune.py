@@ -214,6 +214,17 @@ def test_a_module_of_ones_own_is_trained_with_its_transform(tmp_path):
     assert weights(result)["5.weight"].shape == (3, 8)
 
 
+def test_the_relationship_is_calibrated_only_where_ten_images_a_class_are_held_out(tmp_path):
+    few, many = (
+        hf_zoosel.finetune(
+            tiny(num_classes=6), colours(n), method="co-tuning", validation=0.5, output_dir=tmp_path / str(n), **QUICK
+        )
+        for n in (48, 72)
+    )
+    assert any("by the direct way" in note for note in few.notes)
+    assert any("by the reverse way" in note for note in many.notes)
+
+
 def test_images_that_cannot_be_read_are_left_out_and_counted(tmp_path):
     rows = [{"bytes": b"no image", "path": None} if i in (3, 7) else row for i, row in enumerate(encoded(colours()))]
     data = Dataset.from_dict({"image": rows, "label": colours()["label"]}).cast_column("image", Image())

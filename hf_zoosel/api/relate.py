@@ -20,7 +20,7 @@ def relate_classes(
     model: Spec | CandidateResult,
     dataset: Any,
     *,
-    method: Literal["reverse", "direct"] = "reverse",
+    method: Literal["auto", "reverse", "direct"] = "auto",
     temperature: float = 1.0,
     validation: float | DatasetLike | None = 0.2,
     image_size: int | None = None,
@@ -38,7 +38,8 @@ def relate_classes(
         model: A checkpoint with a trained classifier.
         dataset: The target, as ``finetune`` takes it.
         method: ``"reverse"``, by a regression from the checkpoint's probabilities to the target's classes, calibrated
-            on held-out rows, and Bayes' rule; ``"direct"``, their mean over the images of a class.
+            on held-out rows, and Bayes' rule; ``"direct"``, their mean over the images of a class; ``"auto"``, the
+            reverse way where ten images a class are held out.
         temperature: What the checkpoint's logits are divided by.
         validation: Share of each class to hold out, the name of a split, or a data set; None for ``"direct"`` on
             all rows.

@@ -48,7 +48,8 @@ class Recipe:
         batch_norm: ``"joint"``, both streams in one forward pass; ``"separate"``, a pass each, and only the target's
             moves the running statistics; ``"frozen"``, the checkpoint's running statistics throughout.
         co_tuning_weight: Weight of the Co-Tuning loss.
-        relationship: How p(source class | target class) is learned: ``"reverse"`` or ``"direct"``.
+        relationship: How p(source class | target class) is learned: ``"reverse"``, ``"direct"``, or the reverse way
+            where ten images a class are held out to calibrate it on and else the direct one.
         temperature: What the checkpoint's own logits are divided by before p(source | target) is learned from them;
             ``hf_zoosel.objectives.fit_temperature`` fits it on the source's validation rows.
         regularizers: Names in ``hf_zoosel.objectives.REGULARIZERS`` and their strengths.
@@ -88,7 +89,7 @@ class Recipe:
     source_decay: bool = False
     batch_norm: Norms = "joint"
     co_tuning_weight: float = 2.3
-    relationship: Literal["reverse", "direct"] = "reverse"
+    relationship: Literal["auto", "reverse", "direct"] = "auto"
     temperature: float = 1.0
     regularizers: Mapping[str, float] = field(default_factory=FrozenMapping)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -202,7 +203,7 @@ def _check_choices(recipe: Recipe) -> None:
         "source_head": get_args(SourceHead),
         "source_sampling": ("uniform", "mass"),
         "batch_norm": get_args(Norms),
-        "relationship": ("reverse", "direct"),
+        "relationship": ("auto", "reverse", "direct"),
         "mixed_precision": (None, *get_args(Precision)),
     }
     for name, allowed in choices.items():

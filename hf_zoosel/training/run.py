@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from hf_zoosel.training.norms import rows_for_statistics
 from hf_zoosel.training.objective import Objective
 from hf_zoosel.training.recipe import Recipe
 from hf_zoosel.training.refit import refit_head
+
+_TO_CALIBRATE = 10  # held-out images a class
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def run(materials: Materials, options: Options) -> Ran:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             relationship = relationship_of(model, feed, materials)
-        notes = (*notes, *(str(one.message) for one in said))
+        how = f"p(source class | target class) was learned by the {relationship.method} way"
+        notes = (*notes, how, *(str(one.message) for one in said))
     finished = folder / "finished.json"
     if team.from_main(finished.is_file()):
         progress = load_json(finished, lambda data: Progress(**data), "a finished run")
@@ -149,7 +152,7 @@ def relationship_of(model: TwoHeads, feed: Feed, materials: Materials) -> Relati
 
     train_probs, labels = probs(feed.train)
     names = materials.candidate.class_names
-    method = feed.recipe.relationship
+    method = _way(feed, len(materials.train.class_names))
     validation: dict[str, Any] = {}
     if feed.validation is not None:
         validation["validation_probs"], validation["validation_labels"] = probs(feed.validation)
@@ -160,6 +163,14 @@ def relationship_of(model: TwoHeads, feed: Feed, materials: Materials) -> Relati
     return category_relationship(
         train_probs, labels, method=method, target_names=materials.train.class_names, source_names=names, **validation
     )
+
+
+def _way(feed: Feed, n_classes: int) -> Literal["reverse", "direct"]:
+    """How the relationship is learned: calibrated on a few images, the reverse way says next to nothing."""
+    if feed.recipe.relationship != "auto":
+        return feed.recipe.relationship
+    held_out = 0 if feed.validation is None else len(feed.validation)
+    return "reverse" if held_out >= _TO_CALIBRATE * n_classes else "direct"
 
 
 def _sample(feed: Feed) -> Tensor:
