@@ -42,8 +42,10 @@ class Workers:
     """How batches are made.
 
     Args:
-        count: Worker processes; None to choose: none for little work, else one per core but one, 4 at most beside a
-            CPU and 16 beside a GPU. Workers are forked on Linux; elsewhere what they do must survive pickle.
+        count: Worker processes; None to choose: none for little work, else one per core but one beside a GPU, 16 at
+            most. Beside a CPU one per core that torch's threads leave free, 4 at most, and so none by default: a
+            thread that has to share its core holds up all others at every layer. Workers are forked on Linux;
+            elsewhere what they do must survive pickle.
         pin: Whether batches lie in page-locked memory, for asynchronous copies to a GPU.
         processes: Processes of this run on this machine, which share its cores.
     """
@@ -61,7 +63,9 @@ class Workers:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if n_images < _TINY or (_start_method() != "fork" and not _survives_pickle(work)):
             return 0
-        return max(1, min(16 if self.pin else 4, cores // self.processes - 1))
+        if self.pin:
+            return max(1, min(16, cores // self.processes - 1))
+        return max(0, min(4, cores // self.processes - torch.get_num_threads()))
 
 
 class MixedBatches:

@@ -95,7 +95,7 @@ def main():
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, help="processes that load; chosen by default")
     parser.add_argument("--peak", choices=["joint", "plain"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:

@@ -214,8 +214,18 @@ def test_evaluation_can_be_repeated_and_workers_change_nothing():
 
 def test_workers_are_chosen_by_the_work_and_the_cores():
     assert Workers().for_images(10, None) == 0
-    assert Workers(processes=64).for_images(10_000, None) == 1
-    assert 1 <= Workers().for_images(10_000, None) <= 4
+    assert Workers(pin=True, processes=64).for_images(10_000, None) == 1
+    assert 1 <= Workers(pin=True).for_images(10_000, None) <= 16
+    assert Workers(processes=64).for_images(10_000, None) == 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert Workers().for_images(10_000, None) == min(4, cores - 1)
+        torch.set_num_threads(cores)
+        assert Workers().for_images(10_000, None) == 0
+    finally:
+        torch.set_num_threads(threads)
     assert Workers(3).for_images(10, None) == 3
     with pytest.raises(ValueError, match="`num_workers` must be at least 0, got -1"):
         Workers(-1).for_images(10, None)
