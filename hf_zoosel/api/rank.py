@@ -147,9 +147,7 @@ def rank_models(
         "seed": int(seed),
         "n_bootstrap": n_bootstrap,
         "level": float(level),
-        "device": team.device.type,
-        "dtype": str(runtime.dtype).removeprefix("torch."),
-        "processes": team.size,
+        **_ran_on(runtime, team),
     }
     scored = [one.with_source(named[one.result.name]) for one in scored]
     names = [one.name for one in metrics]
@@ -157,6 +155,11 @@ def rank_models(
     for note in ranking.notes if team.is_main else ():
         logger.warning(note)
     return team.from_main(ranking)  # the main process alone has the scores
+
+
+def _ran_on(runtime: Runtime, team: Team) -> dict[str, str | int]:
+    dtype = str(runtime.dtype).removeprefix("torch.")
+    return {"device": team.device.type, "dtype": dtype, "processes": team.size}
 
 
 def _score_each(
