@@ -187,6 +187,17 @@ def test_a_selection_read_from_a_file_finds_its_rows_in_the_data():
     assert seen(by_number) == originals(2, 5)
 
 
+def test_single_rows_are_drawn_by_their_own_weights_also_where_one_has_no_label():
+    data = pictures(["cat", None, "dog", "cat"])
+    rows, weights = (0, 1, 3), (0.5, 2.0, 1.5)
+    chosen = SourceSelection(
+        "uot", 0, (), (), n_effective=2.0, unit="sample", rows=rows, weights=weights, view=rows_of(data, "", rows)
+    )
+    found = open_source(chosen, weighted=True)
+    assert found.class_names == ("cat",)
+    assert found.weights.tolist() == [0.5, 1.5]
+
+
 def test_a_selection_of_clusters_needs_no_labels():
     data = pictures([None] * 6)
     chosen = selection("c0", unit="cluster", rows=(1, 4), view=rows_of(data, "", (1, 4)))
