@@ -13,7 +13,7 @@ from hf_zoosel.training.architecture import is_timm, is_transformers
 from hf_zoosel.training.model import TwoHeads
 from hf_zoosel.zoo import Candidate
 from hf_zoosel.zoo.atomic import filling
-from hf_zoosel.zoo.image_size import is_image_processor, with_image_size
+from hf_zoosel.zoo.image_size import is_image_processor
 from hf_zoosel.zoo.timm_models import data_config
 from hf_zoosel.zoo.transformers_models import quiet
 
@@ -32,7 +32,6 @@ def save_model(
     folder: str | Path,
     *,
     class_names: Sequence[str],
-    image_size: int | tuple[int, int] | None = None,
     keep_head: bool = False,
 ) -> Path:
     """Write a model with its target head, the names of its classes and its preprocessing.
@@ -43,10 +42,9 @@ def save_model(
 
     Args:
         model: The fine-tuned model.
-        candidate: What it was made from.
+        candidate: What it was made from, with the preprocessing it was trained with, the image size included.
         folder: Where to write. Files of the same names are replaced, all at once.
         class_names: Names of the target's classes.
-        image_size: Side of the images it was trained on, or height and width; the candidate's own if None.
         keep_head: Also write the source heads, to ``source_head.safetensors``.
 
     Returns:
@@ -54,7 +52,6 @@ def save_model(
 
     Raises:
         ValueError: If the names are not one a class, or ``keep_head`` is asked of a model without source head.
-        CandidateError: If ``image_size`` is given and the candidate is prepared by a function of its own.
         OSError: If it cannot be written; what was there stays.
 
     Warns:
@@ -68,7 +65,6 @@ def save_model(
     source_head = model.source_head_tensors()
     if keep_head and not source_head:
         raise ValueError("`keep_head` must be False for a model without a source head, got True. Leave it out.")
-    candidate = with_image_size(candidate, image_size)
     folder, names, module = Path(folder), [str(name) for name in class_names], model.plain().cpu()
     with filling(folder) as temporary:
         _write(module, candidate, temporary, names)

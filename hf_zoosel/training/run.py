@@ -31,7 +31,7 @@ _TO_CALIBRATE = 10  # held-out images a class
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how a call runs, none of which changes what comes out.
+    """Where and how a call runs; none of it changes the weights.
 
     Attributes:
         team: The processes that take part.
@@ -39,7 +39,7 @@ class Options:
         num_workers: Processes that load images.
         log_with: Trackers of Accelerate.
         shown: Whether to draw progress bars.
-        keep_source_head: Whether the source head is asked for.
+        keep_source_head: Whether the source head is to be written beside the model.
     """
 
     team: Team

@@ -39,11 +39,11 @@ def save(tmp_path, image):
     """Gives the model, the pixels it sees and the folder it was saved to."""
 
     def save_it(spec, *, image_size=None, **options):
-        candidate = resolve(spec, "it")
-        pixels = pixels_of(with_image_size(candidate, image_size), image)
+        candidate = with_image_size(resolve(spec, "it"), image_size)
+        pixels = pixels_of(candidate, image)
         model = TwoHeads(candidate.load(), pixels, 3, keep_head=True).eval()
         shaken(model)
-        folder = save_model(model, candidate, tmp_path / "out", class_names=NAMES, image_size=image_size, **options)
+        folder = save_model(model, candidate, tmp_path / "out", class_names=NAMES, **options)
         return model, pixels, folder
 
     return save_it
