@@ -5,7 +5,8 @@
     python examples/compare_methods.py --output comparison --table
 
 Targets and source are data sets with a train split (and test, for targets). The network is an embedded one with real
-ImageNet weights, or ``weak``: a small one trained from scratch on the source first, in the same folder. Every method
+ImageNet weights, or a small one that is trained from scratch on the source first, in the same folder: ``weak`` on its
+labels, ``self-supervised`` without. Every method
 tries the same learning rates and is chosen by its accuracy on held-out training images. Each result is a line in
 ``rows.jsonl``: started again, the command goes on after the last; several can share a folder (``--part 1/2``).
 """
@@ -21,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from datasets import ClassLabel, DatasetDict, Features, Image, load_dataset
 from scipy.stats import t
 
 import hf_zoosel
 from hf_zoosel import Recipe
+from hf_zoosel.training import Augmentation
 
 # name: (how the source is selected, method, changes of the recipe)
 METHODS: Mapping[str, tuple[str | None, str | None, dict[str, Any]]] = {
@@ -43,12 +46,14 @@ METHODS: Mapping[str, tuple[str | None, str | None, dict[str, Any]]] = {
     "uot mix, refit": ("uot", None, {"refit": True}),
     "uot mix, weight auto": ("uot", None, {"source_weight": "auto"}),
 }
-WEAK = {
-    "architecture": "resnet10t",
-    "image_size": 32,
-    "recipe": Recipe(
-        epochs=20, batch_size=128, learning_rate=0.1, head_rate=1.0, schedule="cosine", warmup=0.05, weight_decay=5e-4
-    ),
+FROM_SCRATCH = Recipe(
+    epochs=20, batch_size=128, learning_rate=0.1, head_rate=1.0, schedule="cosine", warmup=0.05, weight_decay=5e-4
+)
+# small networks trained from scratch on the source: on its labels, or to tell by how many quarter turns an image was
+# turned (Gidaris et al. 2018), for which no label is needed
+SMALL: Mapping[str, Recipe] = {
+    "weak": FROM_SCRATCH,
+    "self-supervised": FROM_SCRATCH.changed(epochs=10, augmentation=Augmentation(scale=(0.5, 1.0), hflip=0.0)),
 }
 
 
@@ -57,7 +62,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", nargs="+", default=[], help="data sets to fine-tune on")
     parser.add_argument("--source", help="pre-training data to mix in")
-    parser.add_argument("--network", default="embedded:tf_efficientnet_lite0", help="an embedded network, or: weak")
+    parser.add_argument(
+        "--network", default="embedded:tf_efficientnet_lite0", help=f"embedded, or one of {list(SMALL)}"
+    )
     parser.add_argument("--shots", type=int, nargs="+", default=[20], help="training images a class; 0 for all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
@@ -75,7 +82,7 @@ def main() -> None:
     """Run what is missing, then print the table."""
     arguments = parse_arguments()
     if not arguments.table:
-        network = weak_network(arguments) if arguments.network == "weak" else arguments.network
+        network = small_network(arguments) if arguments.network in SMALL else arguments.network
         i, n = map(int, arguments.part.split("/"))
         for row in list(rows_wanted(arguments))[i - 1 :: n]:
             if key_of(row) not in {key_of(one) for one in read_rows(arguments.output)}:
@@ -144,26 +151,37 @@ def run(row: dict[str, Any], network: str, arguments: argparse.Namespace) -> dic
     return measured | chosen | {"seconds": round(time.perf_counter() - started, 1)}
 
 
-def weak_network(arguments: argparse.Namespace) -> str:
+def small_network(arguments: argparse.Namespace) -> str:
     """A small network trained from scratch on the source; made once."""
     import timm
     import torch
 
-    folder = arguments.output / "weak"
+    folder = arguments.output / arguments.network
     if not (folder / "all_results.json").is_file():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            module = timm.create_model(WEAK["architecture"])
+            module = timm.create_model("resnet10t")
         result = hf_zoosel.finetune(
             module,
-            arguments.source,
-            recipe=WEAK["recipe"],
-            image_size=WEAK["image_size"],
+            arguments.source if arguments.network == "weak" else turned(arguments.source),
+            recipe=SMALL[arguments.network],
+            image_size=32,
             validation=None,
             output_dir=folder,
         )
         print(result)
     return str(folder)
+
+
+def turned(source: str) -> DatasetDict:
+    """The source's images by 0 to 3 quarter turns, to be told apart."""
+    splits = load_dataset(source)
+
+    def turn(row: dict[str, Any], i: int) -> dict[str, Any]:
+        return {"image": row["image"].rotate(90 * (i % 4), expand=True), "label": i % 4}
+
+    features = Features({"image": Image(), "label": ClassLabel(names=["0", "90", "180", "270"])})
+    return DatasetDict({name: rows.map(turn, with_indices=True, features=features) for name, rows in splits.items()})
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:

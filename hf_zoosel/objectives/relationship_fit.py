@@ -43,24 +43,28 @@ def fit_grid(
     """Fit every strength on ``train`` and keep the first of those with the best accuracy on ``validation``.
 
     Images are (predictions (n, n_source) in float64, labels (n,)), every target class among those of ``train``. From
-    the smallest strength upwards, each starts where the last two lead; the one that is kept is fitted more finely.
+    the smallest strength upwards, each starts where the last two lead, in float32; the one that is kept is fitted more
+    finely, in float64.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     model = LogisticRegression(fit_intercept=False, warm_start=True, max_iter=_MOST_STEPS)
     unit = _gradient_of_zero(*train, n_target)
+    roughly = (train[0].float(), train[1])
     path: list[tuple[float, NDArray[np.float64]]] = []
     best, coefficients, all_solved = (-1.0, 0), None, True
-    for strength in sorted(set(strengths)):
-        _start_ahead(model, path, strength)
-        weights, solved = _fit(model, train, strength, _ROUGH * unit)
-        path = [*path[-1:], (strength, model.coef_)]
-        all_solved &= solved
-        place = _accuracy(weights, *validation), -list(strengths).index(strength)
-        if place > best:
-            best, coefficients = place, model.coef_
-    model.coef_, strength = coefficients, strengths[-best[1]]
-    weights, solved = _fit(model, train, strength, _FINE * unit)
+    with threadpool_limits(1):  # threads would add up in any order, and two BLAS libraries wait for each other
+        for strength in sorted(set(strengths)):
+            _start_ahead(model, path, strength)
+            weights, solved = _fit(model, roughly, strength, _ROUGH * unit)
+            path = [*path[-1:], (strength, model.coef_)]
+            all_solved &= solved
+            place = _accuracy(weights, *validation), -list(strengths).index(strength)
+            if place > best:
+                best, coefficients = place, model.coef_
+        model.coef_, strength = coefficients, strengths[-best[1]]
+        weights, solved = _fit(model, train, strength, _FINE * unit)
     return GridFit(weights, float(strength), _accuracy(weights, *validation), all_solved and solved)
 
 
@@ -91,7 +95,7 @@ def _fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of a line search that ends in rounding, too
         model.fit(inputs.numpy(), y.numpy())
-    weights, solved = torch.from_numpy(model.coef_.T.copy()), int(model.n_iter_.max()) < _MOST_STEPS
+    weights, solved = torch.from_numpy(model.coef_.T).double(), int(model.n_iter_.max()) < _MOST_STEPS
     return (torch.cat([-weights / 2, weights / 2], dim=1) if binary else weights), solved
 
 
