@@ -46,6 +46,7 @@ METHODS: Mapping[str, tuple[str | None, str | None, dict[str, Any]]] = {
     "uot mix, refit": ("uot", None, {"refit": True}),
     "uot mix, weight auto": ("uot", None, {"source_weight": "auto"}),
 }
+SETTING = ("network", "source", "shots", "epochs", "image_size", "source_weight")  # what a table has in common
 FROM_SCRATCH = Recipe(
     epochs=20, batch_size=128, learning_rate=0.1, head_rate=1.0, schedule="cosine", warmup=0.05, weight_decay=5e-4
 )
@@ -72,6 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--image_size", type=int, default=32)
     parser.add_argument("--num_source_classes", type=int, default=40)
+    parser.add_argument("--source_weight", type=float, default=0.3, help="1.0 for networks trained without labels")
     parser.add_argument("--part", default="1/1", help="i/n: every n-th row, beginning with the i-th")
     parser.add_argument("--output", type=Path, default=Path("comparison"))
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and stop")
@@ -106,6 +108,7 @@ def rows_wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         "seed": seed,
                         "epochs": arguments.epochs,
                         "image_size": arguments.image_size,
+                        "source_weight": arguments.source_weight,
                     }
 
 
@@ -127,7 +130,7 @@ def run(row: dict[str, Any], network: str, arguments: argparse.Namespace) -> dic
                 progress=False,
             )
     changes = dict(changes)
-    weight = changes.pop("source_weight", None)
+    weight = changes.pop("source_weight", row["source_weight"] if source is not None else None)
     folder = arguments.output / f"run-{arguments.part.replace('/', '-of-')}"
     result = hf_zoosel.finetune(
         network,
@@ -186,8 +189,7 @@ def turned(source: str) -> DatasetDict:
 
 def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells one run from another."""
-    names = ("network", "source", "target", "shots", "method", "seed", "epochs", "image_size")
-    return tuple(row[name] for name in names)
+    return tuple(row[name] for name in (*SETTING, "target", "method", "seed"))
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
@@ -220,7 +222,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         return "There are no rows yet."
     data = pd.DataFrame(rows)
     parts = []
-    for (network, source, shots), group in data.groupby(["network", "source", "shots"], sort=False):
+    for setting, group in data.groupby(list(SETTING), sort=False):
         wide = group.pivot_table(index=["target", "seed"], columns="method", values="test_accuracy")
         means = (100 * wide.groupby("target").mean()).T.round(1)
         gains = {method: gain(wide, method) for method in wide.columns}
@@ -228,7 +230,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         means["gain over plain"] = pd.Series(gains)
         means["seeds"] = wide.index.get_level_values("seed").nunique()
         order = [method for method in METHODS if method in means.index]
-        title = f"{network}, source {source}, {f'{shots} images a class' if shots else 'all images'}"
+        network, source, shots, epochs, size, weight = setting
+        images = f"{shots} images a class" if shots else "all images"
+        title = f"{network}, source {source} at weight {weight}, {images}, {size} px, {epochs} epochs"
         parts.append(f"{title}\n\n{markdown(means.loc[order])}\n")
     return "\n".join(parts)
 

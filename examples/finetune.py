@@ -3,7 +3,7 @@
     accelerate launch examples/finetune.py --model timm/resnet50.a1_in1k --dataset org/my-images --output_dir out
     accelerate launch examples/finetune.py --model timm/tf_efficientnet_lite0.in1k --dataset path/to/images \
         --source imagenet-1k --select uot --num_source_classes 100 --source_weight 0.3 --method co-tuning \
-        --output_dir out --push_to_hub me/my-model
+        --output_dir my-model --push_to_hub
     python examples/finetune.py --model embedded:tf_efficientnet_lite0 --dataset path/to/images --epochs 5
 
 One process or many, on CPUs or GPUs. Killed and started again, it goes on from the last epoch. What comes out loads in
@@ -52,7 +52,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num_workers", type=int, help="processes that load images")
     parser.add_argument("--log_with", help="tracker of Accelerate: tensorboard, wandb, ...")
     parser.add_argument("--output_dir")
-    parser.add_argument("--push_to_hub", metavar="REPO_ID", help="upload the model there")
+    parser.add_argument(
+        "--push_to_hub",
+        nargs="?",
+        const="",
+        metavar="REPO_ID",
+        help="upload the model; as the output folder is called",
+    )
     parser.add_argument("--private", action="store_true", help="make the repository private")
     arguments = parser.parse_args()
     if arguments.source is None and (arguments.select or arguments.selection):
@@ -105,8 +111,8 @@ def main() -> None:
     )
     tell(result)
 
-    if arguments.push_to_hub and is_main_process():
-        print(result.push_to_hub(arguments.push_to_hub, private=arguments.private or None))
+    if arguments.push_to_hub is not None and is_main_process():
+        print(result.push_to_hub(arguments.push_to_hub or None, private=arguments.private or None))
 
 
 def tell(record: object) -> None:

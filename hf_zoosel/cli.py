@@ -132,7 +132,13 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-with", help="tracker of Accelerate, such as tensorboard")
     parser.add_argument("--output-dir", metavar="DIR", help="where the model goes; in the cache by default")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a plot of losses and accuracy")
-    parser.add_argument("--push-to-hub", metavar="REPO_ID", help="upload the model there")
+    parser.add_argument(
+        "--push-to-hub",
+        nargs="?",
+        const="",
+        metavar="REPO_ID",
+        help="upload the model; as the output folder is called",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars, no warnings")
 
 
@@ -241,7 +247,7 @@ def _finetune(options: argparse.Namespace) -> int:
             print(f"Wrote {options.plot}")  # noqa: T201
         if options.push_to_hub is not None:
             try:
-                print(f"Pushed {result.push_to_hub(options.push_to_hub)}")  # noqa: T201
+                print(f"Pushed {result.push_to_hub(options.push_to_hub or None)}")  # noqa: T201
             except PushError as error:
                 raise ValueError(str(error)) from None
     return 0

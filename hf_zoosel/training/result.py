@@ -112,7 +112,7 @@ class FinetuneResult:
 
     def push_to_hub(
         self,
-        repo_id: str,
+        repo_id: str | None = None,
         *,
         private: bool | None = None,
         revision: str | None = None,
@@ -123,12 +123,24 @@ class FinetuneResult:
 
         Of several processes one alone should call it.
 
+        Args:
+            repo_id: ``owner/name``, or ``name`` for a repository of one's own; the name of the folder if None.
+            private: Whether a new repository is private; the owner's default if None.
+            revision: Branch to commit to; the main branch if None.
+            token: Access token; the one of ``hf auth login`` or ``HF_TOKEN`` if None.
+            commit_message: First line of the commit.
+
         Returns:
             The address of the commit.
+
+        Raises:
+            ValueError: If the name is none, or the card is refused.
+            PushError: If one is not logged in, may not write there, the Hub is out of reach, or it fails.
         """
         from hf_zoosel.hub.model_card import write_card
         from hf_zoosel.hub.push import push_folder
 
+        repo_id = repo_id or self.folder.resolve().name
         write_card(self.card_facts(repo_id), self.folder)
         return push_folder(
             self.folder, repo_id, private=private, revision=revision, token=token, commit_message=commit_message
