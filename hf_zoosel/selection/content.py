@@ -85,6 +85,7 @@ def _sections(selection: SourceSelection) -> list[tuple[str, list[str]]]:
     of_all = counted(len(selection.coverage), "target class", "target classes")
     sections = [
         (f"Served badly: {len(selection.badly_served):,} of {of_all}", badly),
+        ("Before training", [selection.advice] if selection.coverage else []),
         ("Notes", list(selection.notes)),
     ]
     return [(heading, list(map(one_line, items))) for heading, items in sections if items]

@@ -188,6 +188,13 @@ class SourceSelection:
         far = [t for t in self.coverage if t.distance > self.near_limit]
         return tuple(sorted(far, key=lambda t: (-t.distance, t.name)))
 
+    @property
+    def advice(self) -> str:
+        """Whether mixing the chosen part in is likely to help, and at what weight, as far as distances tell."""
+        from hf_zoosel.selection.advice import advice_of
+
+        return advice_of(self)
+
     def __len__(self) -> int:
         return self.n_chosen or len(self.rows or ())
 
