@@ -1,5 +1,6 @@
 """The processes a call is shared by: one alone, or those started by ``accelerate launch`` or torchrun."""
 
+import atexit
 import os
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -77,10 +78,17 @@ def join_team(device: str | torch.device | None = None) -> Team:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 or torch.distributed.is_initialized():
         from accelerate import PartialState
 
+        if not torch.distributed.is_initialized():
+            atexit.register(_leave)  # threads of a group that is still there can abort Python as it ends
         # without cpu=True Accelerate silently makes one process of several on a machine without a GPU
         state: Any = PartialState(cpu=_best_device().type == "cpu")
         return Team(state.process_index, state.num_processes, chosen or state.device)
     return Team(0, 1, chosen or _best_device())
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _checked(device: str | torch.device) -> torch.device:
