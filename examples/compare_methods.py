@@ -102,7 +102,6 @@ def rows_wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         "network": arguments.network,
                         "source": Path(arguments.source).name,
                         "target": Path(target).name,
-                        "path": target,
                         "shots": shots,
                         "method": method,
                         "seed": seed,
@@ -115,13 +114,14 @@ def rows_wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def run(row: dict[str, Any], network: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Select, train, and measure once on test."""
     select, method, changes = METHODS[row["method"]]
+    target = {Path(path).name: path for path in arguments.targets}[row["target"]]
     started = time.perf_counter()
     source = None
     if select is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a far target is what is to be measured too
             source = hf_zoosel.select_source(
-                row["path"],
+                target,
                 arguments.source,
                 network,
                 num_classes=None if select == "all" else arguments.num_source_classes,
@@ -134,7 +134,7 @@ def run(row: dict[str, Any], network: str, arguments: argparse.Namespace) -> dic
     folder = arguments.output / f"run-{arguments.part.replace('/', '-of-')}"
     result = hf_zoosel.finetune(
         network,
-        row["path"],
+        target,
         source=source,
         method=method,
         source_weight=weight,
@@ -226,13 +226,12 @@ def table(rows: list[dict[str, Any]]) -> str:
         wide = group.pivot_table(index=["target", "seed"], columns="method", values="test_accuracy")
         means = (100 * wide.groupby("target").mean()).T.round(1)
         gains = {method: gain(wide, method) for method in wide.columns}
-        means["mean"] = (100 * wide.groupby("target").mean().mean()).round(1)
+        means["mean"] = (100 * wide.groupby("target").mean().mean(skipna=False)).round(1)
         means["gain over plain"] = pd.Series(gains)
-        means["seeds"] = wide.index.get_level_values("seed").nunique()
         order = [method for method in METHODS if method in means.index]
         network, source, shots, epochs, size, weight = setting
         images = f"{shots} images a class" if shots else "all images"
-        title = f"{network}, source {source} at weight {weight}, {images}, {size} px, {epochs} epochs"
+        title = f"`{network}`, source {source} at weight {weight:g}, {images}, {size} px, {epochs} epochs:"
         parts.append(f"{title}\n\n{markdown(means.loc[order])}\n")
     return "\n".join(parts)
 
@@ -252,7 +251,8 @@ def gain(wide: pd.DataFrame, method: str) -> str:
 def markdown(frame: pd.DataFrame) -> str:
     """A table as GitHub writes it."""
     lines = [["", *map(str, frame.columns)], ["---"] * (1 + len(frame.columns))]
-    lines += [[str(name), *map(str, row)] for name, row in zip(frame.index, frame.to_numpy(), strict=True)]
+    cells = frame.astype(object).where(frame.notna(), "").to_numpy()
+    lines += [[str(name), *map(str, row)] for name, row in zip(frame.index, cells, strict=True)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

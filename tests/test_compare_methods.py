@@ -79,3 +79,11 @@ def test_gains_are_paired(script):
     low, high = ttest_1samp(gains, 0).confidence_interval(0.95)
     assert f"{np.mean(gains):+.1f} [{low:+.1f}, {high:+.1f}] (n = 6)" in script.table(rows)
     assert "(n = 5)" in script.table(rows[:-2] + rows[-2:-1])  # a row that is not there yet
+
+
+def test_tables_of_readme_are_those_of_the_rows(script):
+    root = SCRIPT.parents[1]
+    tables = script.table(script.read_rows(root / "examples" / "comparison"))
+    readme = (root / "README.md").read_text()
+    assert tables.count("plain") >= 3
+    assert [line for line in tables.splitlines() if line not in readme] == []
