@@ -6,9 +6,9 @@
 
 Targets and source are data sets with a train split (and test, for targets). The network is an embedded one with real
 ImageNet weights, or a small one that is trained from scratch on the source first, in the same folder: ``weak`` on its
-labels, ``self-supervised`` without. Every method
-tries the same learning rates and is chosen by its accuracy on held-out training images. Each result is a line in
-``rows.jsonl``: started again, the command goes on after the last; several can share a folder (``--part 1/2``).
+labels, ``self-supervised`` without. Every method tries the same learning rates and is chosen by its accuracy on held-
+out training images. Each result is a line in ``rows-1.jsonl``: started again, the command goes on after the last;
+several can share a folder (``--part 2/2`` writes ``rows-2.jsonl``).
 """
 
 import argparse

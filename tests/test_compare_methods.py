@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, Image
 from scipy.stats import ttest_1samp
+
+from tests.test_finetune import colours
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "compare_methods.py"
 
@@ -22,16 +23,10 @@ def script():
 
 
 def write(folder, n_classes, n, seed):
-    """A data set of noise in as many colours as classes, with a train and a test split."""
+    """A data set of noise of as many classes, with a train and a test split."""
     folder.mkdir()
     for split in ("train", "test"):
-        labels = np.arange(n) % n_classes
-        images = np.random.default_rng(seed).integers(0, 60, (n, 32, 32, 3), dtype=np.uint8)
-        images += (labels * 40).astype(np.uint8)[:, None, None, None]
-        names = [f"{folder.name}-{i}" for i in range(n_classes)]
-        features = Features({"image": Image(), "label": ClassLabel(names=names)})
-        data = Dataset.from_dict({"image": list(images), "label": labels.tolist()}, features=features)
-        data.to_parquet(folder / f"{split}.parquet")
+        colours(n, [f"{folder.name}-{i}" for i in range(n_classes)], seed).to_parquet(folder / f"{split}.parquet")
     return str(folder)
 
 

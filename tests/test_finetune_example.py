@@ -10,33 +10,27 @@ import numpy as np
 import pytest
 import timm
 import torch
-from datasets import ClassLabel, Dataset, Features, Image
+from datasets import Dataset
 from timm.data import create_transform, resolve_data_config
 
 from tests.loopback_hub.server import serve
+from tests.test_finetune import NAMES, colours
 
 ROOT = Path(__file__).parents[1]
-COLOURS = ["red", "green", "blue"]
 
 
 def write(folder, names, n, seed):
     """Noise in which one colour stands out, as a data set on disk with a train and a test split."""
     folder.mkdir()
     for split, more in (("train", 0), ("test", 1)):
-        labels = np.arange(n) % len(names)
-        images = np.random.default_rng(seed + more).integers(0, 60, (n, 32, 32, 3), dtype=np.uint8)
-        for colour in range(3):
-            images[labels % 3 == colour, :, :, colour] += 90
-        columns = {"image": list(images), "label": labels.tolist()}
-        data = Dataset.from_dict(columns, features=Features({"image": Image(), "label": ClassLabel(names=names)}))
-        data.to_parquet(folder / f"{split}.parquet")
+        colours(n, names, seed + more).to_parquet(folder / f"{split}.parquet")
     return folder
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("example")
-    write(folder / "target", COLOURS, 48, 0)
+    write(folder / "target", NAMES, 48, 0)
     write(folder / "source", ["warm", "cold", "dark", "light"], 40, 2)
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -88,6 +88,8 @@ def run_network(
 ) -> Pass:
     """What is asked for of the rows of a block that can be read, from one forward pass.
 
+    On a CPU batch normalisations are folded meanwhile; to find out which, the first image goes through twice more.
+
     Args:
         network: On ``runtime.device``.
         preprocess: The candidate's.

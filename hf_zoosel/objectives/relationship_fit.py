@@ -52,7 +52,7 @@ def fit_grid(
     model = LogisticRegression(fit_intercept=False, warm_start=True, max_iter=_MOST_STEPS)
     unit = _gradient_of_zero(*train, n_target)
     roughly = (train[0].float(), train[1])
-    path: list[tuple[float, NDArray[np.float64]]] = []
+    path: list[tuple[float, NDArray[np.float32]]] = []
     best, coefficients, all_solved = (-1.0, 0), None, True
     with threadpool_limits(1):  # threads would add up in any order, and two BLAS libraries wait for each other
         for strength in sorted(set(strengths)):
@@ -68,7 +68,7 @@ def fit_grid(
     return GridFit(weights, float(strength), _accuracy(weights, *validation), all_solved and solved)
 
 
-def _start_ahead(model: "LogisticRegression", path: list[tuple[float, NDArray[np.float64]]], strength: float) -> None:
+def _start_ahead(model: "LogisticRegression", path: list[tuple[float, NDArray[np.float32]]], strength: float) -> None:
     """Let the model start on the line through the last two solutions, in the logarithm of their strengths."""
     if len(path) == 2:
         (before, first), (last, second) = path

@@ -102,7 +102,7 @@ def run(materials: Materials, options: Options) -> Ran:
         progress = load_json(finished, lambda data: Progress(**data), "a finished run")
         checkpoints.load_weights(folder / "weights.safetensors", materials.identity, model)
     else:
-        progress = _train(model, feed, relationship, options, folder, materials.identity)
+        progress = _train(model, feed, relationship, options, folder=folder, identity=materials.identity)
         if recipe.refit:
             _refit(model, feed)
         write_on_main(team, lambda: _keep(folder, materials.identity, model, progress))
@@ -187,7 +187,7 @@ def _on_device(model: TwoHeads, device: torch.device) -> TwoHeads:
 
 
 def _train(
-    model: TwoHeads, feed: Feed, relationship: Relationship | None, options: Options, folder: Path, identity: str
+    model: TwoHeads, feed: Feed, relationship: Relationship | None, options: Options, *, folder: Path, identity: str
 ) -> Progress:
     """Train, in more and smaller passes a step if memory runs out."""
     from accelerate.utils.memory import should_reduce_batch_size
