@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_zoosel.ranking.mapping import FrozenMapping
+from hf_zoosel.ranking.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-    from rich.console import RenderableType
+
+    from hf_zoosel.ranking.content import Content
 
 Setting = str | int | float | bool | None
 _EMPTY: FrozenMapping[Any] = FrozenMapping()
@@ -92,7 +94,7 @@ class SkippedImage:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Ranking:
+class Ranking(Shown):
     """Candidates in order of how well they suit a task.
 
     Args:
@@ -260,16 +262,10 @@ class Ranking:
 
         return to_pandas(self)
 
-    def to_markdown(self) -> str:
-        """Return the table, failures and notes as GitHub Markdown."""
-        from hf_zoosel.ranking.tables import to_markdown
+    def _content(self) -> "Content":
+        from hf_zoosel.ranking.content import content_of
 
-        return to_markdown(self)
-
-    def __str__(self) -> str:
-        from hf_zoosel.ranking.tables import to_text
-
-        return to_text(self)
+        return content_of(self)
 
     def __repr__(self) -> str:
         first = self.candidates[0].name if self.candidates and self.candidates[0].rank is not None else None
@@ -277,16 +273,6 @@ class Ranking:
             f"Ranking(task={self.task!r}, metrics={self.metrics}, best={first!r}, "
             f"n_candidates={len(self)}, n_failed={len(self.failures)})"
         )
-
-    def _repr_html_(self) -> str:
-        from hf_zoosel.ranking.tables import to_html
-
-        return to_html(self)
-
-    def __rich__(self) -> "RenderableType":
-        from hf_zoosel.ranking.tables import to_rich
-
-        return to_rich(self)
 
     def plot(self, metric: str | None = None, path: str | os.PathLike[str] | None = None) -> "Figure":
         """Draw scores and intervals, one panel per metric.

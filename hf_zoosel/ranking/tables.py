@@ -1,38 +1,11 @@
-"""A ranking as text, rich renderable, Markdown, HTML and data frame.
-
-``Ranking`` imports this file, and with it rich, when it is shown.
-"""
+"""A ranking as a data frame."""
 
 from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
-
-from hf_zoosel.ranking import render
-from hf_zoosel.ranking.content import content_of
 from hf_zoosel.ranking.record import Ranking
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def to_text(ranking: Ranking) -> str:
-    """Return plain text as wide as the terminal, or up to 200 columns where there is none."""
-    return render.to_text(content_of(ranking))
-
-
-def to_rich(ranking: Ranking) -> RenderableType:
-    """Return a renderable that fits itself to the console and never cuts anything off."""
-    return render.to_rich(content_of(ranking))
-
-
-def to_markdown(ranking: Ranking) -> str:
-    """Return GitHub Markdown."""
-    return render.to_markdown(content_of(ranking))
-
-
-def to_html(ranking: Ranking) -> str:
-    """Return an HTML fragment; every name and reason is escaped."""
-    return render.to_html(content_of(ranking))
 
 
 def to_pandas(ranking: Ranking) -> "pd.DataFrame":

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hf_zoosel.ranking.mapping import FrozenMapping
 from hf_zoosel.ranking.record import Setting
+from hf_zoosel.ranking.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-    from rich.console import RenderableType
+
+    from hf_zoosel.ranking.content import Content
 
 Unit = Literal["class", "cluster", "sample"]
 _NUMBERS = (float, float | None)
@@ -98,7 +100,7 @@ class TargetClass:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SourceSelection:
+class SourceSelection(Shown):
     """The part of a source to train with.
 
     Args:
@@ -223,36 +225,16 @@ class SourceSelection:
 
         return coverage_to_pandas(self)
 
-    def to_markdown(self) -> str:
-        """Return the table, badly served classes and notes as GitHub Markdown."""
-        from hf_zoosel.ranking.render import to_markdown
+    def _content(self) -> "Content":
         from hf_zoosel.selection.content import content_of
 
-        return to_markdown(content_of(self))
-
-    def __str__(self) -> str:
-        from hf_zoosel.ranking.render import to_text
-        from hf_zoosel.selection.content import content_of
-
-        return to_text(content_of(self))
+        return content_of(self)
 
     def __repr__(self) -> str:
         return (
             f"SourceSelection(method={self.method!r}, source={self.source!r}, target={self.target!r}, "
             f"unit={self.unit!r}, n_chosen={len(self)}, n_target={len(self.coverage)})"
         )
-
-    def _repr_html_(self) -> str:
-        from hf_zoosel.ranking.render import to_html
-        from hf_zoosel.selection.content import content_of
-
-        return to_html(content_of(self))
-
-    def __rich__(self) -> "RenderableType":
-        from hf_zoosel.ranking.render import to_rich
-        from hf_zoosel.selection.content import content_of
-
-        return to_rich(content_of(self))
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
         """Draw the masses, where the line was drawn, and how near the selection comes to each target class.

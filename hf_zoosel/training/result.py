@@ -10,11 +10,11 @@ from hf_zoosel.ranking.content import Column, Content, counted, one_line
 from hf_zoosel.ranking.json_file import check_schema, load, plain, save
 from hf_zoosel.ranking.mapping import FrozenMapping
 from hf_zoosel.ranking.record import Setting
+from hf_zoosel.ranking.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-    from rich.console import RenderableType
 
     from hf_zoosel.hub.card_facts import CardFacts
 
@@ -30,7 +30,7 @@ _LABELS = {
 
 
 @dataclass(frozen=True, repr=False)
-class FinetuneResult:
+class FinetuneResult(Shown):
     """A fine-tuned model and what is known of it.
 
     Args:
@@ -206,23 +206,8 @@ class FinetuneResult:
 
         return load(where / FILE, read, "the results of a fine-tuning")
 
-    def __str__(self) -> str:
-        from hf_zoosel.ranking.render import to_text
-
-        return to_text(self._content())
-
     def __repr__(self) -> str:
         return f"FinetuneResult(model={self.model!r}, dataset={self.dataset!r}, folder={str(self.folder)!r})"
-
-    def _repr_html_(self) -> str:
-        from hf_zoosel.ranking.render import to_html
-
-        return to_html(self._content())
-
-    def __rich__(self) -> "RenderableType":
-        from hf_zoosel.ranking.render import to_rich
-
-        return to_rich(self._content())
 
     def _content(self) -> Content:
         mixed = "" if self.source is None else f" with {counted(len(self.source_classes), 'class', 'classes')} of "
