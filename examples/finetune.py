@@ -6,8 +6,8 @@
         --output_dir my-model --push_to_hub
     python examples/finetune.py --model embedded:tf_efficientnet_lite0 --dataset path/to/images --epochs 5
 
-One process or many, on CPUs or GPUs. Killed and started again, it goes on from the last epoch. What comes out loads in
-timm and in transformers, with a model card. Every other choice of the training: --recipe batch_norm=frozen refit=true.
+One process or many, on CPUs or GPUs. Killed and started again, it goes on from the last checkpoint. What comes out
+loads in timm and in transformers, with a model card. Every other choice of the training: --recipe refit=true.
 """
 
 import argparse
@@ -51,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--num_workers", type=int, help="processes that load images")
     parser.add_argument("--log_with", help="tracker of Accelerate: tensorboard, wandb, ...")
+    parser.add_argument("--checkpointing_steps", type=int, default=1000, help="beside the end of every epoch")
     parser.add_argument("--output_dir")
     parser.add_argument(
         "--push_to_hub",
@@ -106,6 +107,7 @@ def main() -> None:
         test=arguments.test,
         num_workers=arguments.num_workers,
         log_with=arguments.log_with,
+        checkpointing_steps=arguments.checkpointing_steps,
         output_dir=arguments.output_dir,
         **columns,
     )

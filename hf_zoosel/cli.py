@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hf-zoosel: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
-        what = "last epoch" if options.run is _finetune else "features cached so far"
+        what = "last checkpoint" if options.run is _finetune else "features cached so far"
         kept = "" if getattr(options, "no_cache", False) else f" The same command goes on from the {what}."
         print(f"\nhf-zoosel: interrupted.{kept}", file=sys.stderr)  # noqa: T201
         return 130
@@ -130,6 +130,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the best there is by default")
     parser.add_argument("--num-workers", type=int, metavar="N", help="processes that load images")
     parser.add_argument("--log-with", help="tracker of Accelerate, such as tensorboard")
+    parser.add_argument("--checkpointing-steps", type=int, default=1000, metavar="N", help="beside every epoch's end")
     parser.add_argument("--output-dir", metavar="DIR", help="where the model goes; in the cache by default")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a plot of losses and accuracy")
     parser.add_argument(
@@ -223,7 +224,16 @@ def _finetune(options: argparse.Namespace) -> int:
 
     names = ("image_column", "label_column", "split", "source_image_column", "source_label_column", "source_split")
     same = ("method", "epochs", "batch_size", "learning_rate", "source_weight", "regularizers", "image_size", "seed")
-    where = ("max_per_class", "validation", "test", "device", "num_workers", "log_with", "output_dir")
+    where = (
+        "max_per_class",
+        "validation",
+        "test",
+        "device",
+        "num_workers",
+        "log_with",
+        "output_dir",
+        "checkpointing_steps",
+    )
     given = {name: getattr(options, name) for name in (*names, *same, *where)}
     selection = None if options.selection is None else SourceSelection.load(options.selection)
     try:

@@ -39,6 +39,7 @@ result = hf_zoosel.finetune(
     model, data, source=colours(30, list("xyz"), 2), output_dir=sys.argv[1], image_size=32, batch_size=16,
     epochs=int(sys.argv[2]), learning_rate=0.02, num_workers=1, progress=False,
     recipe=Recipe(batch_norm=sys.argv[3], regularizers={"l2_sp": 0.01}),
+    checkpointing_steps=int(sys.argv[4]) if len(sys.argv) > 4 else 1000,
 )
 print(result.metrics["test_accuracy"])
 """
@@ -101,8 +102,8 @@ def script(tmp_path):
 def test_a_run_that_is_killed_twice_ends_in_the_very_weights_of_one_that_is_not(script, tmp_path):
     finish(script, tmp_path / "whole", 8, "joint")
     killed = tmp_path / "killed"
-    for after in (2, 2):
-        kill_at_checkpoint(killed, script, killed, 8, "joint", after=after)
+    for after, every in ((2, 1000), (3, 1)):  # at the end of an epoch, and within one
+        kill_at_checkpoint(killed, script, killed, 8, "joint", every, after=after)
         assert not (killed / "model.safetensors").exists()
     finish(script, killed, 8, "joint")
     one, other = weights(tmp_path / "whole"), weights(killed)
@@ -122,7 +123,7 @@ def test_two_processes_killed_and_started_again_end_in_the_same_weights(script, 
     port = {"torchrun": 29631, "accelerate": 29633}[launcher]
     finish(script, tmp_path / "whole", 4, norms, launcher=launcher, port=port)
     killed = tmp_path / "killed"
-    kill_at_checkpoint(killed, script, killed, 4, norms, launcher=launcher, port=port + 1)
+    kill_at_checkpoint(killed, script, killed, 4, norms, 1, launcher=launcher, port=port + 1)
     finish(script, killed, 4, norms, launcher=launcher, port=port)
     one, other = weights(tmp_path / "whole"), weights(killed)
     for name in one:

@@ -58,6 +58,7 @@ def finetune(
     source_label_column: str | None = None,
     source_split: str | None = None,
     keep_source_head: bool = False,
+    checkpointing_steps: int = 1000,
     device: str | torch.device | None = None,
     num_workers: int | None = None,
     log_with: str | None = None,
@@ -65,9 +66,9 @@ def finetune(
 ) -> FinetuneResult:
     """Fine-tune a checkpoint on a labelled data set, alone or with data it was pre-trained on.
 
-    The call can be killed at any moment; the same call goes on from the last epoch and ends in the same weights.
-    Under ``accelerate launch`` or torchrun the processes share each batch. A call that had finished returns its
-    result.
+    The call can be killed at any moment; the same call goes on from the last checkpoint and ends in the same
+    weights. Under ``accelerate launch`` or torchrun the processes share each batch. A call that had finished returns
+    its result.
 
     Args:
         model: The checkpoint: a name, id, folder, module or ``(module, transform)``, or ``ranking.best``.
@@ -103,6 +104,7 @@ def finetune(
         source_split: Its split.
         keep_source_head: Whether to write the source heads, the checkpoint's own or a new one, to
             ``source_head.safetensors`` beside the model.
+        checkpointing_steps: A checkpoint is written after so many steps, and at the end of every epoch.
         device: Where to train; what Accelerate chooses if None.
         num_workers: Processes that load images.
         log_with: Trackers of Accelerate, such as ``"tensorboard"``.
@@ -138,6 +140,7 @@ def finetune(
     """
     team = join_team(device)
     rates = _rates(learning_rate, recipe or Recipe())
+    every = whole_number("checkpointing_steps", checkpointing_steps)
     given = {
         "method": method,
         "epochs": epochs,
@@ -172,7 +175,7 @@ def finetune(
     auto = source_weight == "auto"
     identity = call_identity(materials, rates, auto=auto, keep_source_head=keep_source_head)
     folder = default_cache_dir() / "finetuned" / identity if output_dir is None else Path(output_dir).expanduser()
-    options = Options(team, folder, num_workers, log_with, progress, keep_source_head)
+    options = Options(team, folder, num_workers, log_with, progress, keep_source_head, every)
     if claim(options, materials, identity):
         return FinetuneResult.load(options.folder)
     with released_unless_trained(options):

@@ -2,8 +2,10 @@
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +29,21 @@ class Book:
         folder: Where its checkpoints are.
         team: The processes that take part.
         shown: Whether to draw a progress bar.
+        begun: What ``so_far`` said of the epoch that is to be gone on with.
     """
 
-    def __init__(self, total: int, done: int, folder: Path, team: Team, *, shown: bool) -> None:
+    def __init__(
+        self, total: int, done: int, folder: Path, team: Team, *, shown: bool, begun: Mapping[str, Any] | None = None
+    ) -> None:
         self.total = total
         self._folder, self._team = folder, team
         self._bar = tqdm(total=total, initial=done, desc="training", unit="step", disable=not shown)
         self._pending: dict[int, dict[str, Tensor]] = {}
-        self._sums: dict[str, float] = {}
-        self._steps = self._images = 0
-        self._waited = 0.0
+        before = begun or {"sums": {}, "steps": 0, "images": 0, "seconds": 0.0, "waited": 0.0}
+        self._sums: dict[str, float] = dict(before["sums"])
+        self._steps, self._images = int(before["steps"]), int(before["images"])
+        self._waited = -before["waited"]
+        self._seconds_before = before["seconds"]
         self._bad: tuple[int, str] | None = None
         self._started = time.perf_counter()
 
@@ -87,12 +94,21 @@ class Book:
         Args:
             waited: Seconds the loop has waited for images, since the run began.
         """
-        seconds = time.perf_counter() - self._started
+        seconds = self._seconds()
         row = {name: total / self._steps for name, total in self._sums.items()}
         row |= {"seconds": seconds, "images_per_second": self._images / seconds, "waited": waited - self._waited}
         self._sums, self._steps, self._images = {}, 0, 0
-        self._waited, self._started = waited, time.perf_counter()
+        self._waited, self._started, self._seconds_before = waited, time.perf_counter(), 0.0
         return row
+
+    def so_far(self, waited: float) -> dict[str, Any]:
+        """Sums of the epoch that is not over, to go on from as ``begun``; ``check`` goes before."""
+        assert not self._pending, "the last losses have not been read"
+        counts = {"steps": self._steps, "images": self._images}
+        return {"sums": dict(self._sums), **counts, "seconds": self._seconds(), "waited": waited - self._waited}
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._started
 
     def _read(self) -> None:
         """Bring the pending terms to the CPU, and stop counting at the first that is not finite."""

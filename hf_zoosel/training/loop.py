@@ -36,6 +36,7 @@ class Progress:
         scaler: State of the loss scaling of fp16.
         stopped: Whether it stopped early.
         accumulation: Forward passes a step, more than the recipe's where memory ran out.
+        begun: Sums of an epoch that is not over.
     """
 
     step: int = 0
@@ -45,6 +46,7 @@ class Progress:
     scaler: dict[str, Any] | None = None
     stopped: bool = False
     accumulation: int = 1
+    begun: dict[str, Any] | None = None
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Loop:
         identity: The run they belong to.
         log_with: Trackers of Accelerate, such as ``"tensorboard"``.
         shown: Whether to draw a progress bar.
+        checkpointing_steps: A checkpoint is written after so many steps too, not at the end of an epoch alone.
         progress: Where it begins, unless there is a checkpoint.
     """
 
@@ -73,6 +76,7 @@ class Loop:
     identity: str
     log_with: str | None = None
     shown: bool = True
+    checkpointing_steps: int = 1000
     progress: Progress = field(default_factory=Progress)
 
     @cached_property
@@ -103,7 +107,8 @@ def train(run: Loop) -> Progress:
     start_weights = run.start_weights if _projections(recipe) else {}
     _resume(run, accelerator, optimizer)
     wrapped, optimizer_ = prepared(accelerator, model, optimizer, compiled=recipe.compile)
-    book = Book(total, run.progress.step, run.folder, team, shown=run.shown and team.is_main)
+    shown = run.shown and team.is_main
+    book = Book(total, run.progress.step, run.folder, team, shown=shown, begun=run.progress.begun)
 
     batches = feed.batches(run.progress.step, total)
     with _unwrapped_afterwards(accelerator, wrapped), _own_randomness(team), batches, book:
@@ -127,10 +132,11 @@ def train(run: Loop) -> Progress:
             book.step_done(len(rows.pixels) * team.size)
             if run.progress.step % feed.steps_per_epoch == 0:
                 _end_epoch(run, accelerator, book, batches.waited)
-                write_on_main(
-                    team,
-                    lambda: checkpoints.write(run.folder, run.identity, asdict(run.progress), model, optimizer),
-                )
+                _checkpoint(run, accelerator, optimizer)
+            elif run.progress.step % run.checkpointing_steps == 0:
+                _settle(run, book)
+                run.progress.begun = book.so_far(batches.waited)
+                _checkpoint(run, accelerator, optimizer)
     if recipe.patience is not None:
         checkpoints.load_weights(run.best_file, run.identity, model)
     return run.progress
@@ -147,6 +153,14 @@ def _resume(run: Loop, accelerator: Any, optimizer: torch.optim.Optimizer) -> No
     run.progress.accumulation = max(least, run.progress.accumulation)
     if run.progress.scaler is not None and accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(run.progress.scaler)
+
+
+def _checkpoint(run: Loop, accelerator: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Keep what is there after a step."""
+    if accelerator.scaler is not None:
+        run.progress.scaler = accelerator.scaler.state_dict()
+    progress = asdict(run.progress)
+    write_on_main(run.team, lambda: checkpoints.write(run.folder, run.identity, progress, run.model, optimizer))
 
 
 def make_optimizer(model: TwoHeads, recipe: Recipe) -> torch.optim.Optimizer:
@@ -246,12 +260,18 @@ def _project(model: TwoHeads, start: dict[str, Tensor], recipe: Recipe) -> None:
         REGULARIZERS[name].fn(model.backbone_parameters(), start, radius=radius)
 
 
-def _end_epoch(run: Loop, accelerator: Any, book: Book, waited: float) -> None:
-    """Write the epoch's row, keep the best weights, and decide whether to stop."""
+def _settle(run: Loop, book: Book) -> None:
+    """Bring together what the processes have; nothing that is not finite is ever written."""
     for others in run.team.gather(run.progress.unreadable):
         run.progress.unreadable = others | run.progress.unreadable
     average_statistics(run.model, run.team)
-    book.check(run.progress.step - 1, run.model)  # nothing that is not finite is ever written
+    book.check(run.progress.step - 1, run.model)
+
+
+def _end_epoch(run: Loop, accelerator: Any, book: Book, waited: float) -> None:
+    """Write the epoch's row, keep the best weights, and decide whether to stop."""
+    _settle(run, book)
+    run.progress.begun = None
     epoch = run.progress.step // run.feed.steps_per_epoch
     row = {"epoch": float(epoch), **run.team.from_main(book.epoch_done(waited))}
     if run.feed.has_validation:
@@ -276,5 +296,3 @@ def _end_epoch(run: Loop, accelerator: Any, book: Book, waited: float) -> None:
         run.progress.stopped = patience is not None and epoch - run.progress.best["epoch"] >= patience
     run.progress.history.append(row)
     accelerator.log(row, step=run.progress.step)
-    if accelerator.scaler is not None:
-        run.progress.scaler = accelerator.scaler.state_dict()

@@ -40,6 +40,7 @@ class Options:
         log_with: Trackers of Accelerate.
         shown: Whether to draw progress bars.
         keep_source_head: Whether the source head is to be written beside the model.
+        checkpointing_steps: A checkpoint is written after so many steps, and at the end of every epoch.
     """
 
     team: Team
@@ -48,6 +49,7 @@ class Options:
     log_with: str | None = None
     shown: bool = True
     keep_source_head: bool = False
+    checkpointing_steps: int = 1000
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ def _train(
         objective = _objective(model, feed, relationship)
         _layers(model, recipe)
         loop = Loop(model, recipe, feed, objective, options.team, folder, identity, options.log_with, options.shown)
+        loop.checkpointing_steps = options.checkpointing_steps
         loop.progress.accumulation = n_passes
         try:
             with freed_memory_kept(), rows_for_statistics():

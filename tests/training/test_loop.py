@@ -207,6 +207,31 @@ def test_a_run_that_was_killed_goes_on_in_the_smaller_passes_memory_had_forced_o
     assert all(torch.equal(tensor, weights(killed)[name]) for name, tensor in weights(whole).items())
 
 
+def test_a_run_that_was_killed_within_an_epoch_goes_on_there(tmp_path, monkeypatch):
+    from hf_zoosel.training import checkpoints
+
+    options = {"data": broken(colours(), {4, 5}), "validation": None, "epochs": 2, "checkpointing_steps": 2}
+    whole = finetune(tmp_path / "whole", **options)
+    written = []
+
+    def write_and_die(folder, identity, progress, model, optimizer):
+        path = write(folder, identity, progress, model, optimizer)
+        written.append(progress["step"])
+        if written == [1, 2, 3, 4, 5]:
+            raise KeyboardInterrupt
+        return path
+
+    write = checkpoints.write
+    monkeypatch.setattr(checkpoints, "write", write_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(tmp_path / "killed", **options | {"checkpointing_steps": 1})
+    killed = finetune(tmp_path / "killed", **options)
+    assert written == [1, 2, 3, 4, 5, 6]
+    assert all(torch.equal(tensor, weights(killed)[name]) for name, tensor in weights(whole).items())
+    assert [row["loss"] for row in killed.history] == [row["loss"] for row in whole.history]
+    assert killed.metrics == whole.metrics
+
+
 def test_a_source_head_that_is_not_there_is_said_before_training_and_the_folder_stays_free(tmp_path):
     with pytest.raises(ValueError, match="`keep_source_head` must be False for method='plain'"):
         finetune(tmp_path / "out", keep_source_head=True)
