@@ -12,6 +12,7 @@ several can share a folder (``--part 2/2`` writes ``rows-2.jsonl``).
 """
 
 import argparse
+import hashlib
 import json
 import math
 import shutil
@@ -46,7 +47,8 @@ METHODS: Mapping[str, tuple[str | None, str | None, dict[str, Any]]] = {
     "uot mix, refit": ("uot", None, {"refit": True}),
     "uot mix, weight auto": ("uot", None, {"source_weight": "auto"}),
 }
-SETTING = ("network", "source", "shots", "epochs", "image_size", "source_weight")  # what a table has in common
+# what a table has in common
+SETTING = ("network", "source", "shots", "epochs", "image_size", "source_weight", "rates")
 FROM_SCRATCH = Recipe(
     epochs=20, batch_size=128, learning_rate=0.1, head_rate=1.0, schedule="cosine", warmup=0.05, weight_decay=5e-4
 )
@@ -108,6 +110,7 @@ def rows_wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         "epochs": arguments.epochs,
                         "image_size": arguments.image_size,
                         "source_weight": arguments.source_weight,
+                        "rates": ", ".join(map(str, arguments.rates)),
                     }
 
 
@@ -131,7 +134,7 @@ def run(row: dict[str, Any], network: str, arguments: argparse.Namespace) -> dic
             )
     changes = dict(changes)
     weight = changes.pop("source_weight", row["source_weight"] if source is not None else None)
-    folder = arguments.output / f"run-{arguments.part.replace('/', '-of-')}"
+    folder = arguments.output / f"run-{hashlib.sha256(repr(key_of(row)).encode()).hexdigest()[:12]}"
     result = hf_zoosel.finetune(
         network,
         target,
@@ -229,9 +232,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         means["mean"] = (100 * wide.groupby("target").mean().mean(skipna=False)).round(1)
         means["gain over plain"] = pd.Series(gains)
         order = [method for method in METHODS if method in means.index]
-        network, source, shots, epochs, size, weight = setting
+        network, source, shots, epochs, size, weight, rates = setting
         images = f"{shots} images a class" if shots else "all images"
-        title = f"`{network}`, source {source} at weight {weight:g}, {images}, {size} px, {epochs} epochs:"
+        how = f"{images}, {size} px, {epochs} epochs, rates {rates}"
+        title = f"`{network}`, source {source} at weight {weight:g}, {how}:"
         parts.append(f"{title}\n\n{markdown(means.loc[order])}\n")
     return "\n".join(parts)
 
