@@ -19,6 +19,7 @@ from pathlib import Path
 import hf_zoosel
 from hf_zoosel import Recipe, SourceSelection
 from hf_zoosel.hub.push import PushError
+from hf_zoosel.ranking.settings import read_settings
 from hf_zoosel.selection import STRATEGIES
 from hf_zoosel.training import LoadingError
 from hf_zoosel.zoo import CandidateError
@@ -31,6 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dataset", required=True, help="Hub id, folder of images, or parquet files")
     parser.add_argument("--source", help="pre-training data to mix in: Hub id, path, or a selection.json beside it")
     parser.add_argument("--select", choices=list(STRATEGIES), help="choose classes of the source by this method")
+    parser.add_argument("--select_options", nargs="+", default=[], metavar="NAME=VALUE", help="center=true ...")
     parser.add_argument("--num_source_classes", type=int, default=100, help="how many to choose")
     parser.add_argument("--selection", type=Path, help="a selection of the source that was saved before")
     parser.add_argument("--method", choices=["plain", "joint", "co-tuning", "consistency"])
@@ -84,6 +86,7 @@ def main() -> None:
                 arguments.model,
                 num_classes=None if arguments.select == "all" else arguments.num_source_classes,
                 method=arguments.select,
+                options=read_settings(arguments.select_options, "select_options"),
                 **columns,
             )
         tell(source)

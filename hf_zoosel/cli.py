@@ -87,6 +87,7 @@ def _add_select(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", default="uot", help="uot, semi_relaxed, capacity, mean_distance, nearest, random, all"
     )
+    parser.add_argument("--options", nargs="+", metavar="NAME=VALUE", help="of the method: center=true scale=0.03 ...")
     parser.add_argument("--num-clusters", type=int, metavar="N", help="clusters of a source without labels")
     parser.add_argument("--num-target-clusters", type=int, metavar="N", help="clusters of a target without labels")
     parser.add_argument("--split", help="split of the target; train by default")
@@ -177,6 +178,7 @@ def _rank(options: argparse.Namespace) -> int:
 def _select(options: argparse.Namespace) -> int:
     from hf_zoosel.api import contact_sheet, select_source
     from hf_zoosel.features import join_team
+    from hf_zoosel.ranking.settings import read_settings
     from hf_zoosel.zoo import CandidateError
 
     names = ("image_column", "label_column", "split", "source_image_column", "source_label_column", "source_split")
@@ -190,6 +192,7 @@ def _select(options: argparse.Namespace) -> int:
             num_classes=options.num_classes,
             num_samples=options.num_samples,
             method=options.method,
+            options=read_settings(options.options or (), "options"),
             num_clusters=options.num_clusters,
             num_target_clusters=options.num_target_clusters,
             **columns,

@@ -92,12 +92,14 @@ def test_select_prints_what_it_chose_and_writes_json_plot_and_sheet(folder, mode
     files = {name: tmp_path / f"selection.{ending}" for name, ending in (("output", "json"), ("plot", "png"))}
     sheet = tmp_path / "sheet.png"
     words = ["select", "--dataset", folder, "--source", folder, "--model", model, "--num-classes", 1, "--quiet"]
-    words += ["--cache-dir", tmp_path / "cache", "--sheet", sheet]
+    words += ["--cache-dir", tmp_path / "cache", "--sheet", sheet, "--options", "center=true", "scale=0.03"]
     words += [word for name, file in files.items() for word in (f"--{name}", file)]
     assert main([*map(str, words)]) == 0
     printed = capsys.readouterr().out
     assert "same data set" in printed
-    assert json.loads(files["output"].read_text())["n_chosen"] == 1
+    written = json.loads(files["output"].read_text())
+    assert written["n_chosen"] == 1
+    assert (written["options"]["center"], written["options"]["scale"]) == (True, 0.03)
     assert files["plot"].stat().st_size > 5_000
     with Image.open(sheet) as image:
         assert image.width > 100

@@ -66,13 +66,14 @@ def test_it_selects_trains_measures_and_pushes(root, n_processes, tmp_path):
     out = tmp_path / f"colours-{n_processes}"
     processes = ["--num_processes", str(n_processes), "--main_process_port", "29661"]
     launcher = ["-m", "accelerate.commands.launch", *(["--multi_gpu"] if n_processes == 2 else []), *processes]
-    options = "--select uot --num_source_classes 2 --source_weight 0.3 --regularizers l2_sp=0.001 --image_size 32"
-    recipe = "--epochs 8 --batch_size 8 --learning_rate 0.02 --recipe head_rate=3 schedule=cosine --num_workers 0"
+    options = "--select uot --select_options center=true --num_source_classes 2 --source_weight 0.3 --image_size 32"
+    recipe = "--epochs 8 --batch_size 8 --learning_rate 0.02 --recipe head_rate=3 schedule=cosine"
+    others = "--regularizers l2_sp=0.001 --num_workers 0"
     data = ["--model", root / "model", "--dataset", root / "target", "--source", root / "source"]
     with serve() as hub:
         done = start(
             root,
-            *(*data, *options.split(), *recipe.split(), "--output_dir", out, "--push_to_hub"),
+            *(*data, *options.split(), *recipe.split(), *others.split(), "--output_dir", out, "--push_to_hub"),
             launcher=launcher,
             HF_ENDPOINT=hub.url,
             HF_TOKEN="hf_me",

@@ -11,6 +11,7 @@ import numpy as np
 
 from hf_zoosel.objectives import REGULARIZERS
 from hf_zoosel.ranking.mapping import FrozenMapping
+from hf_zoosel.ranking.settings import read_settings
 from hf_zoosel.training.augment import Augmentation
 
 Method = Literal["plain", "joint", "co-tuning", "consistency"]
@@ -136,7 +137,7 @@ class Recipe:
             >>> Recipe.from_settings(["batch_norm=frozen", "refit=true", "augmentation.scale=[0.3, 1]"]).batch_norm
             'frozen'
         """
-        return Recipe()._with(dict(map(_name_and_value, settings)))
+        return Recipe()._with(read_settings(settings, "recipe"))
 
     def _with(self, values: Mapping[str, Any]) -> "Recipe":
         inner = {name.partition(".")[2]: value for name, value in values.items() if name.startswith("augmentation.")}
@@ -174,20 +175,6 @@ class Recipe:
     def source_weight_at(self, step: int, total: int) -> float:
         """The weight of the source's loss at a step of ``total``."""
         return self.source_weight * (1 - step / total) if self.source_decay else self.source_weight
-
-
-def _name_and_value(setting: str) -> tuple[str, Any]:
-    """A name, and a value as JSON or Python has it; what is neither is text."""
-    name, equals, text = setting.partition("=")
-    if not equals:
-        raise ValueError(f"`recipe` must be name=value, got {setting!r}.")
-    python = {"True": True, "False": False, "None": None}
-    if text in python:
-        return name, python[text]
-    try:
-        return name, json.loads(text)
-    except json.JSONDecodeError:
-        return name, text
 
 
 def _plain(value: Any) -> Any:
