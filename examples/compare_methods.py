@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from datasets import ClassLabel, DatasetDict, Features, Image, load_dataset
@@ -30,22 +30,38 @@ import hf_zoosel
 from hf_zoosel import Recipe
 from hf_zoosel.training import Augmentation
 
-# name: (how the source is selected, method, changes of the recipe)
-METHODS: Mapping[str, tuple[str | None, str | None, dict[str, Any]]] = {
-    "plain": (None, None, {}),
-    "uot mix": ("uot", None, {}),
-    "random mix": ("random", None, {}),
-    "mean-distance mix": ("mean_distance", None, {}),
-    "capacity mix": ("capacity", None, {}),
-    "all mixed": ("all", None, {}),
-    "Co-Tuning": (None, "co-tuning", {"relationship": "direct"}),
-    "uot mix + Co-Tuning": ("uot", "co-tuning", {"relationship": "direct"}),
-    "L2-SP": (None, None, {"regularizers": {"l2_sp": 0.01}}),
-    "DELTA": (None, None, {"regularizers": {"delta": 0.01}}),
-    "BSS": (None, None, {"regularizers": {"bss": 0.001}}),
-    "plain, refit": (None, None, {"refit": True}),
-    "uot mix, refit": ("uot", None, {"refit": True}),
-    "uot mix, weight auto": ("uot", None, {"source_weight": "auto"}),
+
+class Way(NamedTuple):
+    """A way to fine-tune: how the source is selected, the method, changes of the recipe, and how to select."""
+
+    select: str | None = None
+    method: str | None = None
+    recipe: Mapping[str, Any] = {}
+    options: Mapping[str, Any] | None = None
+    through: str | None = None  # the network to select through; the one that is trained if None
+
+
+DIRECT = {"relationship": "direct"}
+CENTRED = {"center": True, "scale": 0.03}
+METHODS = {
+    "plain": Way(),
+    "uot mix": Way("uot"),
+    "random mix": Way("random"),
+    "mean-distance mix": Way("mean_distance"),
+    "capacity mix": Way("capacity"),
+    "all mixed": Way("all"),
+    "uot mix, centred": Way("uot", options=CENTRED),
+    "uot mix, centred, through lite0": Way("uot", options=CENTRED, through="embedded:tf_efficientnet_lite0"),
+    "uot mix, decaying": Way("uot", recipe={"source_decay": True}),
+    "all mixed, decaying": Way("all", recipe={"source_decay": True}),
+    "Co-Tuning": Way(None, "co-tuning", DIRECT),
+    "uot mix + Co-Tuning": Way("uot", "co-tuning", DIRECT),
+    "L2-SP": Way(recipe={"regularizers": {"l2_sp": 0.01}}),
+    "DELTA": Way(recipe={"regularizers": {"delta": 0.01}}),
+    "BSS": Way(recipe={"regularizers": {"bss": 0.001}}),
+    "plain, refit": Way(recipe={"refit": True}),
+    "uot mix, refit": Way("uot", recipe={"refit": True}),
+    "uot mix, weight auto": Way("uot", recipe={"source_weight": "auto"}),
 }
 # what a table has in common
 SETTING = ("network", "source", "shots", "epochs", "image_size", "source_weight", "rates")
@@ -70,7 +86,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--shots", type=int, nargs="+", default=[20], help="training images a class; 0 for all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="NAME")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.01, 0.03])
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--image_size", type=int, default=32)
@@ -116,30 +132,31 @@ def rows_wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def run(row: dict[str, Any], network: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Select, train, and measure once on test."""
-    select, method, changes = METHODS[row["method"]]
+    way = METHODS[row["method"]]
     target = {Path(path).name: path for path in arguments.targets}[row["target"]]
     started = time.perf_counter()
     source = None
-    if select is not None:
+    if way.select is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a far target is what is to be measured too
             source = hf_zoosel.select_source(
                 target,
                 arguments.source,
-                network,
-                num_classes=None if select == "all" else arguments.num_source_classes,
-                method=select,
+                way.through or network,
+                num_classes=None if way.select == "all" else arguments.num_source_classes,
+                method=way.select,
+                options=way.options,
                 seed=row["seed"],
                 progress=False,
             )
-    changes = dict(changes)
+    changes = dict(way.recipe)
     weight = changes.pop("source_weight", row["source_weight"] if source is not None else None)
     folder = arguments.output / f"run-{hashlib.sha256(repr(key_of(row)).encode()).hexdigest()[:12]}"
     result = hf_zoosel.finetune(
         network,
         target,
         source=source,
-        method=method,
+        method=way.method,
         source_weight=weight,
         learning_rate=arguments.rates,
         epochs=row["epochs"],
