@@ -94,6 +94,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--source_weight", type=float, default=0.3, help="1.0 for networks trained without labels")
     parser.add_argument("--part", default="1/1", help="i/n: every n-th row, beginning with the i-th")
     parser.add_argument("--output", type=Path, default=Path("comparison"))
+    parser.add_argument("--over", default="plain", choices=list(METHODS), metavar="NAME", help="whom gains are over")
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and stop")
     return parser.parse_args()
 
@@ -107,7 +108,7 @@ def main() -> None:
         for row in list(rows_wanted(arguments))[i - 1 :: n]:
             if key_of(row) not in {key_of(one) for one in read_rows(arguments.output)}:
                 append(arguments.output / f"rows-{i}.jsonl", row | run(row, network, arguments))
-    print(table(read_rows(arguments.output)))
+    print(table(read_rows(arguments.output), arguments.over))
 
 
 def rows_wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -232,8 +233,8 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     print(f"{row['network']} {row['target']} {row['shots']} {row['method']} {row['seed']}: {row['test_accuracy']:.3f}")
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Mean test accuracy of each method on each target, and its gain over plain with a 95 % interval.
+def table(rows: list[dict[str, Any]], over: str = "plain") -> str:
+    """Mean test accuracy of each method on each target, and its gain over one of them with a 95 % interval.
 
     The interval is Student's over the pairs (target, seed) that both methods have; pairs of one target share its test
     images, so that it is of these targets and says little of others.
@@ -245,9 +246,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     for setting, group in data.groupby(list(SETTING), sort=False):
         wide = group.pivot_table(index=["target", "seed"], columns="method", values="test_accuracy")
         means = (100 * wide.groupby("target").mean()).T.round(1)
-        gains = {method: gain(wide, method) for method in wide.columns}
+        gains = {method: gain(wide, method, over) for method in wide.columns}
         means["mean"] = (100 * wide.groupby("target").mean().mean(skipna=False)).round(1)
-        means["gain over plain"] = pd.Series(gains)
+        means[f"gain over {over}"] = pd.Series(gains)
         order = [method for method in METHODS if method in means.index]
         network, source, shots, epochs, size, weight, rates = setting
         images = f"{shots} images a class" if shots else "all images"
@@ -257,11 +258,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def gain(wide: pd.DataFrame, method: str) -> str:
-    """Points over plain, paired, with a 95 % interval."""
-    if method == "plain" or "plain" not in wide:
+def gain(wide: pd.DataFrame, method: str, over: str) -> str:
+    """Points over another method, paired, with a 95 % interval."""
+    if method == over or over not in wide:
         return ""
-    differences = 100 * (wide[method] - wide["plain"]).dropna()
+    differences = 100 * (wide[method] - wide[over]).dropna()
     n = len(differences)
     if n < 2:
         return f"{differences.mean():+.1f}" if n else ""

@@ -73,6 +73,7 @@ def test_gains_are_paired(script):
     gains = [100 * (row["test_accuracy"] - plain[row["target"], row["seed"]]) for row in rows[1::2]]
     low, high = ttest_1samp(gains, 0).confidence_interval(0.95)
     assert f"{np.mean(gains):+.1f} [{low:+.1f}, {high:+.1f}] (n = 6)" in script.table(rows)
+    assert f"{-np.mean(gains):+.1f} [{-high:+.1f}, {-low:+.1f}] (n = 6)" in script.table(rows, "uot mix")
     assert "(n = 5)" in script.table(rows[:-2] + rows[-2:-1])  # a row that is not there yet
 
 
