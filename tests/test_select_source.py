@@ -162,15 +162,6 @@ def test_the_record_says_what_was_read_and_comes_back_from_disk(model, tmp_path)
         again.dataset()
 
 
-def test_the_record_says_how_many_chosen_classes_the_checkpoint_has_learned(model, tmp_path):
-    knowing = dataclasses.replace(resolve(model, "knowing"), class_names=("red", "lynx", "Blue, azure"))
-    source, target = coloured(COLOURS), coloured(["red"], seed=1)
-    everything = {"method": "all", "num_classes": None}
-    assert select(target, source, knowing, tmp_path, **everything).n_known == 2
-    assert select(target, source, knowing, tmp_path, num_clusters=3, **everything).n_known is None
-    assert select(target, source, model, tmp_path, **everything).n_known is None
-
-
 def test_source_and_target_that_are_the_same_data_set_are_noted(model, tmp_path):
     data = coloured(COLOURS)
     selection = select(data, data, model, tmp_path, num_classes=2)

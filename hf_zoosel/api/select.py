@@ -1,7 +1,7 @@
 """select_source: which part of the pre-training data to mix in."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from hf_zoosel.selection import (
 from hf_zoosel.tasks.rows import SourceRows, open_rows
 from hf_zoosel.tasks.views import rows_of
 from hf_zoosel.zoo import Candidate, SourceStats, Spec
-from hf_zoosel.zoo.class_names import find_class_names
 
 
 def select_source(
@@ -162,22 +161,12 @@ def _of_groups(
     """Choose classes or clusters."""
     selection = select(source.groups, target.groups)
     rows = source.rows_in([one.index for one in selection.classes])
-    names = [one.name for one in selection.classes]
-    labelled = source.cluster_of_row is None
     return replace(
         _completed(selection, source.origin, target.origin, look),
-        unit="class" if labelled else "cluster",
-        n_known=_n_known(names, look.candidate) if labelled else None,
+        unit="class" if source.cluster_of_row is None else "cluster",
         rows=rows,
-        view=source.view(data, names, rows),
+        view=source.view(data, [one.name for one in selection.classes], rows),
     )
-
-
-def _n_known(names: Sequence[str], candidate: Candidate) -> int | None:
-    """How many classes the candidate's own head has an output for."""
-    if candidate.class_names is None:
-        return None
-    return len(names) - len(find_class_names(names, candidate.class_names).missing)
 
 
 def _of_samples(

@@ -7,11 +7,10 @@ _WEIGHT = "a weight of 0.3, or of 1 where the checkpoint was trained without lab
 
 
 def advice_of(selection: SourceSelection) -> str:
-    """Put into a sentence what the distances, and the checkpoint's own classes, say of mixing the chosen part in.
+    """Put into a sentence what the distances say of mixing the chosen part in.
 
     A target class is near where some source class, or sample, is no further from it than 95 % of the source's own
-    are from their nearest neighbour. Classes that the checkpoint has learned from their labels teach it little
-    anew: README's comparison of methods. The weights are those of the scripts published with arXiv:2111.12292.
+    are from their nearest neighbour. The weights are those of the scripts published with arXiv:2111.12292.
     """
     m, limit = len(selection.coverage), selection.near_limit
     if limit is None or not m:
@@ -21,10 +20,6 @@ def advice_of(selection: SourceSelection) -> str:
     if n_near == 0:
         why = f"no target class has a near source {what}"
         return f"Mixing may well hurt, for {why}: train on the target alone, or {_RACE}."
-    n, known = selection.n_chosen, selection.n_known or 0
-    if 2 * known >= n > 0:
-        why = f"the checkpoint has learned {known:,} of {n:,} chosen classes from their labels already"
-        return f"Expect little from mixing, for {why}: train on the target alone, or {_RACE}."
     likely = "may help" if 2 * n_near >= m else "may help some classes and hurt others"
     why = f"{n_near:,} of {m:,} target classes have a near source {what}"
     return f"Mixing {likely}, for {why}. The authors take {_WEIGHT}; better, {_RACE}."

@@ -121,8 +121,6 @@ class SourceSelection(Shown):
         rows: Rows of the source that were chosen, ascending as in ``dataset()``, where they are known.
         weights: Mass of each of ``rows``, to draw them by; None where what was chosen are classes or clusters.
         details: What the solver says of itself.
-        n_known: How many of the chosen classes the checkpoint's own head tells apart, so has learned from labels;
-            None where the names of its classes are not known, or no classes were chosen.
         notes: What a person should know about this result.
         versions: Package -> version that computed it.
         revisions: What was read (source, target, model) -> its revision.
@@ -156,7 +154,6 @@ class SourceSelection(Shown):
     rows: tuple[int, ...] | None = None
     weights: tuple[float, ...] | None = None
     details: Mapping[str, Setting] = _EMPTY
-    n_known: int | None = None
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = _EMPTY
     revisions: Mapping[str, str | None] = _EMPTY

@@ -22,7 +22,7 @@ def from_dict(data: Mapping[str, Any]) -> SourceSelection:
     """Build the selection again; unknown entries are ignored."""
     json_file.check_schema(data, SCHEMA, entry="ranked", what=_WHAT)
     try:
-        known = _known(SourceSelection, {"n_known": None, **data})  # the first version did not have it
+        known = _known(SourceSelection, data)
         known["ranked"] = [SourceClass(**_known(SourceClass, one)) for one in data["ranked"]]
         known["coverage"] = [_target_class(one) for one in data["coverage"]]
         return SourceSelection(**known)

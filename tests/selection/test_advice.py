@@ -28,13 +28,6 @@ def test_it_counts_the_target_classes_that_are_near(distances, words):
     assert all(word in advice for word in [*words, 'source_weight="auto"'])
 
 
-def test_classes_that_the_checkpoint_has_learned_teach_it_little():
-    near = selection(0.1)
-    assert "1 of 1 chosen classes" in replace(near, n_known=1).advice
-    assert "Expect little" not in near.advice + replace(near, n_known=0).advice
-    assert "may well hurt" in replace(near, n_known=1, near_limit=0.05).advice
-
-
 def test_where_nothing_can_be_told_it_says_so():
     assert "cannot be told" in selection(0.1, limit=None).advice
 

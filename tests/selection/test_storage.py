@@ -90,11 +90,6 @@ def test_a_newer_file_asks_for_an_upgrade(selection):
         SourceSelection.from_dict(selection.to_dict() | {"schema": 2, "ranked": "something new"})
 
 
-def test_a_file_from_before_known_classes_were_counted_is_read(selection):
-    older = {name: value for name, value in selection.to_dict().items() if name != "n_known"}
-    assert SourceSelection.from_dict(older) == dataclasses.replace(selection, n_known=None)
-
-
 def test_a_missing_file_is_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         SourceSelection.load(tmp_path / "nothing.json")
