@@ -10,7 +10,8 @@ def advice_of(selection: SourceSelection) -> str:
     """Put into a sentence what the distances say of mixing the chosen part in.
 
     A target class is near where some source class, or sample, is no further from it than 95 % of the source's own
-    are from their nearest neighbour. The weights are those of the scripts published with arXiv:2111.12292.
+    are from their nearest neighbour. Distances alone foretell little: in README's comparison of methods targets
+    without a near class gained and lost. The weights are those of the scripts published with arXiv:2111.12292.
     """
     m, limit = len(selection.coverage), selection.near_limit
     if limit is None or not m:
@@ -19,7 +20,7 @@ def advice_of(selection: SourceSelection) -> str:
     what = "class" if selection.ranked else "sample"
     if n_near == 0:
         why = f"no target class has a near source {what}"
-        return f"Mixing may well hurt, for {why}: train on the target alone, or {_RACE}."
+        return f"Mixing may help or hurt, for {why}: train on the target alone, or {_RACE}."
     likely = "may help" if 2 * n_near >= m else "may help some classes and hurt others"
     why = f"{n_near:,} of {m:,} target classes have a near source {what}"
     return f"Mixing {likely}, for {why}. The authors take {_WEIGHT}; better, {_RACE}."

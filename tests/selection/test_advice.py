@@ -18,7 +18,7 @@ def selection(*distances, limit=0.2, samples=False):
 @pytest.mark.parametrize(
     ("distances", "words"),
     [
-        ((0.3, 0.4, 0.21), ["may well hurt", "no target class", "target alone"]),
+        ((0.3, 0.4, 0.21), ["may help or hurt", "no target class", "target alone"]),
         ((0.3, 0.4, 0.2), ["may help some classes", "1 of 3"]),
         ((0.1, 0.4, 0.2), ["may help,", "2 of 3", "0.3"]),
     ],
@@ -40,4 +40,4 @@ def test_it_is_printed_and_follows_the_record():
     one = selection(0.1)
     assert "Before training" in str(one)
     assert "may help" in one.to_markdown()
-    assert "may well hurt" in str(replace(one, near_limit=0.05))
+    assert "may help or hurt" in str(replace(one, near_limit=0.05))
