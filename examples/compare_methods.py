@@ -79,7 +79,7 @@ SMALL: Mapping[str, Recipe] = {
 def parse_arguments() -> argparse.Namespace:
     """Where the data are and what to compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--targets", nargs="+", default=[], help="data sets to fine-tune on")
+    parser.add_argument("--targets", nargs="+", default=[], help="data sets to fine-tune on, or to show")
     parser.add_argument("--source", help="pre-training data to mix in")
     parser.add_argument(
         "--network", default="embedded:tf_efficientnet_lite0", help=f"embedded, or one of {list(SMALL)}"
@@ -95,7 +95,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--part", default="1/1", help="i/n: every n-th row, beginning with the i-th")
     parser.add_argument("--output", type=Path, default=Path("comparison"))
     parser.add_argument("--over", default="plain", choices=list(METHODS), metavar="NAME", help="whom gains are over")
-    parser.add_argument("--table", action="store_true", help="print the table of what is there, and stop")
+    parser.add_argument("--table", action="store_true", help="print the tables of what is there, and stop")
     return parser.parse_args()
 
 
@@ -108,7 +108,8 @@ def main() -> None:
         for row in list(rows_wanted(arguments))[i - 1 :: n]:
             if key_of(row) not in {key_of(one) for one in read_rows(arguments.output)}:
                 append(arguments.output / f"rows-{i}.jsonl", row | run(row, network, arguments))
-    print(table(read_rows(arguments.output), arguments.over))
+    names = {Path(path).name for path in arguments.targets}
+    print(table([row for row in read_rows(arguments.output) if row["target"] in names or not names], arguments.over))
 
 
 def rows_wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
