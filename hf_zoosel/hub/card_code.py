@@ -110,4 +110,5 @@ def public(name: str) -> str:
     """
     path = PurePath(name)
     private = path.is_absolute() or name.startswith(("~", "."))
-    return one_line(path.name if private and path.name not in ("", "..") else name)
+    last = one_line(path.name)
+    return last if private and last not in ("", "..") else one_line(name)

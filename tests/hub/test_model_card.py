@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from huggingface_hub.repocard import metadata_load
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from markdown_it import MarkdownIt
 from yaml import safe_load
 
@@ -172,6 +172,7 @@ LIKE = structure(model_card(replace(NAMELESS, class_names=("d",), notes=("g",), 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(NAMES, min_size=4, max_size=4), NAMES)
+@example(["0", "0", "0", "/ "], "0")
 def test_no_name_breaks_the_card(names, other):
     given = dict(zip(("name", "dataset", "base_model", "source"), names, strict=True))
     facts = replace(NAMELESS, class_names=(other,), notes=(other,), recipe={"epochs": other}, **given)
