@@ -19,8 +19,7 @@ from pathlib import Path
 import hf_zoosel
 from hf_zoosel import Recipe, SourceSelection
 from hf_zoosel.hub.push import PushError
-from hf_zoosel.ranking.settings import read_settings
-from hf_zoosel.selection import STRATEGIES
+from hf_zoosel.selection import STRATEGIES, options_from_settings
 from hf_zoosel.training import LoadingError
 from hf_zoosel.zoo import CandidateError
 
@@ -86,7 +85,7 @@ def main() -> None:
                 arguments.model,
                 num_classes=None if arguments.select == "all" else arguments.num_source_classes,
                 method=arguments.select,
-                options=read_settings(arguments.select_options, "select_options"),
+                options=options_from_settings(arguments.select_options, arguments.select, "select_options"),
                 **columns,
             )
         tell(source)

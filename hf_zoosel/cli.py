@@ -178,7 +178,7 @@ def _rank(options: argparse.Namespace) -> int:
 def _select(options: argparse.Namespace) -> int:
     from hf_zoosel.api import contact_sheet, select_source
     from hf_zoosel.features import join_team
-    from hf_zoosel.ranking.settings import read_settings
+    from hf_zoosel.selection import options_from_settings
     from hf_zoosel.zoo import CandidateError
 
     names = ("image_column", "label_column", "split", "source_image_column", "source_label_column", "source_split")
@@ -192,7 +192,7 @@ def _select(options: argparse.Namespace) -> int:
             num_classes=options.num_classes,
             num_samples=options.num_samples,
             method=options.method,
-            options=read_settings(options.options or (), "options"),
+            options=options_from_settings(options.options or (), options.method),
             num_clusters=options.num_clusters,
             num_target_clusters=options.num_target_clusters,
             **columns,

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -120,3 +121,18 @@ def test_select_with_a_model_that_does_not_exist_is_exit_code_two(folder, tmp_pa
     words = ["select", "--dataset", folder, "--source", folder, "--model", "/no/such/model", "--quiet"]
     assert main([*map(str, words)]) == 2
     assert "there is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("scale=abc", "`scale` must be of type float, got 'abc'"),
+        ("scale=-1", "`scale` must be finite and above 0, got -1.0"),
+        ("scael=1", "must be some of .* Did you mean 'scale'"),
+        ("scale", "`options` must be name=value, got 'scale'"),
+    ],
+)
+def test_a_wrong_option_of_a_selection_is_one_line_and_exit_code_two(option, message, folder, model, capsys):
+    words = ["select", "--dataset", folder, "--source", folder, "--model", model, "--options", option, "--quiet"]
+    assert main([*map(str, words)]) == 2
+    assert re.search(f"^hf-zoosel: .*{message}", capsys.readouterr().err)

@@ -99,6 +99,7 @@ def test_it_selects_trains_measures_and_pushes(root, n_processes, tmp_path):
         (["--recipe", "momentun=0.9"], "momentun"),
         (["--source", "TARGET", "--method", "plain"], "source"),
         (["--learning_rate", "-1"], "learning_rate"),
+        (["--source", "TARGET", "--select", "uot", "--select_options", "scale=abc"], "`scale` must be of type float"),
     ],
 )
 def test_a_wrong_argument_is_one_line_that_names_it(root, arguments, words, tmp_path):

@@ -18,4 +18,8 @@ from hf_zoosel.selection.samples import (
 )
 from hf_zoosel.selection.select import select_groups as select_groups
 from hf_zoosel.selection.sheet import selection_sheet as selection_sheet, shown_in as shown_in
-from hf_zoosel.selection.strategies import STRATEGIES as STRATEGIES, get_strategy as get_strategy
+from hf_zoosel.selection.strategies import (
+    STRATEGIES as STRATEGIES,
+    get_strategy as get_strategy,
+    options_from_settings as options_from_settings,
+)

@@ -4,14 +4,16 @@ Every function takes the groups in canonical order (``Groups.canonical_order``),
 go by name. Source groups are rows (n), target groups columns (m).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from hf_zoosel.ranking.settings import read_settings
 from hf_zoosel.selection.groups import Groups
 from hf_zoosel.selection.options import (
     CapacityOptions,
@@ -21,6 +23,7 @@ from hf_zoosel.selection.options import (
     Options,
     SemiRelaxedOptions,
     UotOptions,
+    read_options,
 )
 from hf_zoosel.transport import Plan, capacity_plan, cosine_cost, euclidean_cost, semi_relaxed_plan, unbalanced_plan
 
@@ -234,3 +237,26 @@ def get_strategy(method: str) -> Strategy:
     close = get_close_matches(str(method), STRATEGIES, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"`method` must be one of {list(STRATEGIES)}, got {method!r}.{hint}")
+
+
+def options_from_settings(settings: Iterable[str], method: str, argument: str = "options") -> dict[str, Any]:
+    """Read options that are written as ``name=value``, as a command line gives them.
+
+    Args:
+        settings: Texts.
+        method: The strategy they are for.
+        argument: What to call them in an error.
+
+    Raises:
+        ValueError: If one has no equals sign, or the strategy no such option, or the option no such value.
+
+    Example:
+        >>> options_from_settings(["center=true", "scale=0.03"], "uot")
+        {'center': True, 'scale': 0.03}
+    """
+    given = read_settings(settings, argument)
+    try:
+        read_options(get_strategy(method).options, given, method)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    return given

@@ -41,7 +41,7 @@ class Book:
         self._pending: dict[int, dict[str, Tensor]] = {}
         before = begun or {"sums": {}, "steps": 0, "images": 0, "seconds": 0.0, "waited": 0.0}
         self._sums: dict[str, float] = dict(before["sums"])
-        self._steps, self._images = int(before["steps"]), int(before["images"])
+        self._steps, self._images = before["steps"], before["images"]
         self._waited = -before["waited"]
         self._seconds_before = before["seconds"]
         self._bad: tuple[int, str] | None = None

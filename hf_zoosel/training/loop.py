@@ -159,8 +159,10 @@ def _checkpoint(run: Loop, accelerator: Any, optimizer: torch.optim.Optimizer) -
     """Keep what is there after a step."""
     if accelerator.scaler is not None:
         run.progress.scaler = accelerator.scaler.state_dict()
-    progress = asdict(run.progress)
-    write_on_main(run.team, lambda: checkpoints.write(run.folder, run.identity, progress, run.model, optimizer))
+    write_on_main(
+        run.team,
+        lambda: checkpoints.write(run.folder, run.identity, asdict(run.progress), run.model, optimizer),
+    )
 
 
 def make_optimizer(model: TwoHeads, recipe: Recipe) -> torch.optim.Optimizer:

@@ -200,8 +200,18 @@ def _train(
     while True:
         objective = _objective(model, feed, relationship)
         _layers(model, recipe)
-        loop = Loop(model, recipe, feed, objective, options.team, folder, identity, options.log_with, options.shown)
-        loop.checkpointing_steps = options.checkpointing_steps
+        loop = Loop(
+            model,
+            recipe,
+            feed,
+            objective,
+            options.team,
+            folder,
+            identity,
+            log_with=options.log_with,
+            shown=options.shown,
+            checkpointing_steps=options.checkpointing_steps,
+        )
         loop.progress.accumulation = n_passes
         try:
             with freed_memory_kept(), rows_for_statistics():
