@@ -6,9 +6,9 @@
 
 Targets and source are data sets with a train split (and test, for targets). The network is an embedded one with real
 ImageNet weights, or a small one that is trained from scratch on the source first, in the same folder: ``weak`` on its
-labels, ``self-supervised`` without. Every method tries the same learning rates and is chosen by its accuracy on held-
-out training images. Each result is a line in ``rows-1.jsonl``: started again, the command goes on after the last;
-several can share a folder (``--part 2/2`` writes ``rows-2.jsonl``).
+labels, ``self-supervised`` without. Every method tries the same learning rates and is chosen by its accuracy on
+training images that are held out. Each result is a line in ``rows-1.jsonl``: started again, the command goes on after
+the last; several can share a folder (``--part 2/2`` writes ``rows-2.jsonl``).
 """
 
 import argparse
@@ -64,7 +64,7 @@ METHODS = {
     "uot mix, weight auto": Way("uot", recipe={"source_weight": "auto"}),
 }
 # what a table has in common
-SETTING = ("network", "source", "shots", "epochs", "image_size", "source_weight", "rates")
+SETTING = ("network", "source", "shots", "epochs", "image_size", "num_source_classes", "source_weight", "rates")
 FROM_SCRATCH = Recipe(
     epochs=20, batch_size=128, learning_rate=0.1, head_rate=1.0, schedule="cosine", warmup=0.05, weight_decay=5e-4
 )
@@ -109,7 +109,8 @@ def main() -> None:
             if key_of(row) not in {key_of(one) for one in read_rows(arguments.output)}:
                 append(arguments.output / f"rows-{i}.jsonl", row | run(row, network, arguments))
     names = {Path(path).name for path in arguments.targets}
-    print(table([row for row in read_rows(arguments.output) if row["target"] in names or not names], arguments.over))
+    rows = [row for row in read_rows(arguments.output) if row["target"] in names or not names]
+    print(f"{overview(rows, arguments.over)}\n{table(rows, arguments.over)}" if rows else "There are no rows yet.")
 
 
 def rows_wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -127,6 +128,7 @@ def rows_wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         "seed": seed,
                         "epochs": arguments.epochs,
                         "image_size": arguments.image_size,
+                        "num_source_classes": arguments.num_source_classes,
                         "source_weight": arguments.source_weight,
                         "rates": ", ".join(map(str, arguments.rates)),
                     }
@@ -145,7 +147,7 @@ def run(row: dict[str, Any], network: str, arguments: argparse.Namespace) -> dic
                 target,
                 arguments.source,
                 way.through or network,
-                num_classes=None if way.select == "all" else arguments.num_source_classes,
+                num_classes=None if way.select == "all" else row["num_source_classes"],
                 method=way.select,
                 options=way.options,
                 seed=row["seed"],
@@ -234,29 +236,54 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     print(f"{row['network']} {row['target']} {row['shots']} {row['method']} {row['seed']}: {row['test_accuracy']:.3f}")
 
 
+def overview(rows: list[dict[str, Any]], over: str = "plain", *, least_seeds: int = 3) -> str:
+    """Gains over a method, a table a network and a column a setting that was run with so many seeds.
+
+    The method itself has its mean test accuracy; intervals and pairs are those of ``table``.
+    """
+    parts = []
+    for network, group in pd.DataFrame(rows).groupby("network", sort=False):
+        columns = {}
+        for setting, cells in group.groupby(list(SETTING), sort=False):
+            if cells["seed"].nunique() >= least_seeds:
+                wide = wide_of(cells)
+                means = {over: f"{100 * wide[over].groupby('target').mean().mean():.1f}"} if over in wide else {}
+                columns[heading(setting)] = {method: gain(wide, method, over) for method in wide.columns} | means
+        frame = pd.DataFrame(columns)
+        order = [method for method in METHODS if method in frame.index]
+        if order:
+            parts.append(f"`{network}`:\n\n{markdown(frame.loc[order])}\n")
+    return "\n".join(parts)
+
+
 def table(rows: list[dict[str, Any]], over: str = "plain") -> str:
     """Mean test accuracy of each method on each target, and its gain over one of them with a 95 % interval.
 
     The interval is Student's over the pairs (target, seed) that both methods have; pairs of one target share its test
     images, so that it is of these targets and says little of others.
     """
-    if not rows:
-        return "There are no rows yet."
-    data = pd.DataFrame(rows)
     parts = []
-    for setting, group in data.groupby(list(SETTING), sort=False):
-        wide = group.pivot_table(index=["target", "seed"], columns="method", values="test_accuracy")
+    for setting, group in pd.DataFrame(rows).groupby(list(SETTING), sort=False):
+        wide = wide_of(group)
         means = (100 * wide.groupby("target").mean()).T.round(1)
         gains = {method: gain(wide, method, over) for method in wide.columns}
         means["mean"] = (100 * wide.groupby("target").mean().mean(skipna=False)).round(1)
         means[f"gain over {over}"] = pd.Series(gains)
         order = [method for method in METHODS if method in means.index]
-        network, source, shots, epochs, size, weight, rates = setting
-        images = f"{shots} images a class" if shots else "all images"
-        how = f"{images}, {size} px, {epochs} epochs, rates {rates}"
-        title = f"`{network}`, source {source} at weight {weight:g}, {how}:"
-        parts.append(f"{title}\n\n{markdown(means.loc[order])}\n")
+        parts.append(f"`{setting[0]}`, {heading(setting)}:\n\n{markdown(means.loc[order])}\n")
     return "\n".join(parts)
+
+
+def wide_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracies of one setting: pairs (target, seed) down, methods across."""
+    return rows.pivot_table(index=["target", "seed"], columns="method", values="test_accuracy")
+
+
+def heading(setting: tuple[Any, ...]) -> str:
+    """What was the same for all runs of a table, less the network."""
+    _, source, shots, epochs, size, n_classes, weight, rates = setting
+    images = f"{shots} images a class" if shots else "all images"
+    return f"{images}, {size} px, {epochs} epochs, rates {rates}, {n_classes} classes of {source} at weight {weight:g}"
 
 
 def gain(wide: pd.DataFrame, method: str, over: str) -> str:

@@ -77,9 +77,34 @@ def test_gains_are_paired(script):
     assert "(n = 5)" in script.table(rows[:-2] + rows[-2:-1])  # a row that is not there yet
 
 
-def test_tables_of_readme_are_those_of_the_rows(script):
+def test_an_overview_has_settings_of_enough_seeds_and_the_gains_of_the_tables(script):
+    rng = np.random.default_rng(0)
+    rows = [
+        dict.fromkeys(script.SETTING, 0)
+        | {"network": network, "shots": shots, "target": target, "seed": seed, "method": method}
+        | {"test_accuracy": rng.uniform(0.2, 0.8)}
+        for network, shots, seeds in (("a", 5, 3), ("a", 20, 3), ("a", 0, 2), ("b", 5, 1))
+        for seed in range(seeds)
+        for target in ("one", "two")
+        for method in ("plain", "uot mix")
+    ]
+    lines = script.overview(rows).splitlines()
+    assert lines[0] == "`a`:"
+    assert len(lines) == 6  # one network, two methods, two settings
+    assert lines[2].count("images") == 2
+    columns = [[line.split("|")[i].strip() for line in lines[4:]] for i in (2, 3)]
+    tables = script.table(rows)
+    for shots, (plain, gain) in zip((5, 20), columns, strict=True):
+        one = script.table([row for row in rows if row["shots"] == shots and row["network"] == "a"])
+        assert one in tables
+        assert f"| {plain} |  |" in one
+        assert one.rstrip().endswith(f"| {gain} |")
+
+
+def test_the_tables_that_are_shown_are_those_of_the_rows(script):
     root = SCRIPT.parents[1]
-    tables = script.table(script.read_rows(root / "examples" / "comparison"))
-    readme = (root / "README.md").read_text()
-    assert tables.count("plain") >= 3
-    assert [line for line in tables.splitlines() if line not in readme] == []
+    rows = script.read_rows(root / "examples" / "comparison")
+    for text, page in ((script.overview(rows), "README.md"), (script.table(rows), "examples/comparison/README.md")):
+        shown = (root / page).read_text()
+        assert text.count("plain") >= 3
+        assert [line for line in text.splitlines() if line not in shown] == []
