@@ -52,7 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--num_workers", type=int, help="processes that load images")
     parser.add_argument("--log_with", help="tracker of Accelerate: tensorboard, wandb, ...")
-    parser.add_argument("--checkpointing_steps", type=int, default=1000, help="beside the end of every epoch")
+    parser.add_argument("--checkpointing_steps", type=int, default=1000, help="beside ends of epochs")
     parser.add_argument("--output_dir")
     parser.add_argument(
         "--push_to_hub",

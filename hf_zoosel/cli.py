@@ -131,7 +131,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the best there is by default")
     parser.add_argument("--num-workers", type=int, metavar="N", help="processes that load images")
     parser.add_argument("--log-with", help="tracker of Accelerate, such as tensorboard")
-    parser.add_argument("--checkpointing-steps", type=int, default=1000, metavar="N", help="beside every epoch's end")
+    parser.add_argument("--checkpointing-steps", type=int, default=1000, metavar="N", help="beside ends of epochs")
     parser.add_argument("--output-dir", metavar="DIR", help="where the model goes; in the cache by default")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a plot of losses and accuracy")
     parser.add_argument(

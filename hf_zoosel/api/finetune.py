@@ -104,7 +104,8 @@ def finetune(
         source_split: Its split.
         keep_source_head: Whether to write the source heads, the checkpoint's own or a new one, to
             ``source_head.safetensors`` beside the model.
-        checkpointing_steps: A checkpoint is written after so many steps, and at the end of every epoch.
+        checkpointing_steps: A checkpoint is written after so many steps, and at the end of an epoch unless that would
+            take more than a tenth of the time.
         device: Where to train; what Accelerate chooses if None.
         num_workers: Processes that load images.
         log_with: Trackers of Accelerate, such as ``"tensorboard"``.

@@ -6,7 +6,10 @@ the seed and the step, so that no state of a generator has to be kept.
 """
 
 import json
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 from hf_zoosel.zoo.atomic import replacing
 
 _KEPT = 2
+_PAUSE = 10  # times as long as writing took
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
@@ -38,6 +42,32 @@ class Checkpoint:
                 entry, _, parameter = name.removeprefix(_OPTIMIZER).partition(".")
                 owner = names[parameter]
                 optimizer.state[owner][entry] = tensor.to(owner.device if tensor.ndim else tensor.device)
+
+
+class Pace:
+    """When the next checkpoint is due: so rarely that a run spends a tenth of its time on them at most.
+
+    Example:
+        >>> pace = Pace()
+        >>> pace.is_due
+        True
+    """
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    @property
+    def is_due(self) -> bool:
+        """Whether ten times as long as the last one took to write has passed since."""
+        return time.monotonic() >= self._next
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Measure how long it takes to write one."""
+        started = time.monotonic()
+        yield
+        ended = time.monotonic()
+        self._next = ended + _PAUSE * (ended - started)
 
 
 def write(

@@ -63,7 +63,8 @@ class Loop:
         identity: The run they belong to.
         log_with: Trackers of Accelerate, such as ``"tensorboard"``.
         shown: Whether to draw a progress bar.
-        checkpointing_steps: A checkpoint is written after so many steps too, not at the end of an epoch alone.
+        checkpointing_steps: A checkpoint is written after so many steps, and at the end of an epoch if one is due.
+        pace: When one is due.
         progress: Where it begins, unless there is a checkpoint.
     """
 
@@ -77,6 +78,7 @@ class Loop:
     log_with: str | None = None
     shown: bool = True
     checkpointing_steps: int = 1000
+    pace: checkpoints.Pace = field(default_factory=checkpoints.Pace)
     progress: Progress = field(default_factory=Progress)
 
     @cached_property
@@ -132,11 +134,11 @@ def train(run: Loop) -> Progress:
             book.step_done(len(rows.pixels) * team.size)
             if run.progress.step % feed.steps_per_epoch == 0:
                 _end_epoch(run, accelerator, book, batches.waited)
-                _checkpoint(run, accelerator, optimizer)
+                _checkpoint(run, accelerator, optimizer, total=total)
             elif run.progress.step % run.checkpointing_steps == 0:
                 _settle(run, book)
                 run.progress.begun = book.so_far(batches.waited)
-                _checkpoint(run, accelerator, optimizer)
+                _checkpoint(run, accelerator, optimizer, total=total)
     if recipe.patience is not None:
         checkpoints.load_weights(run.best_file, run.identity, model)
     return run.progress
@@ -155,14 +157,19 @@ def _resume(run: Loop, accelerator: Any, optimizer: torch.optim.Optimizer) -> No
         accelerator.scaler.load_state_dict(run.progress.scaler)
 
 
-def _checkpoint(run: Loop, accelerator: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Keep what is there after a step."""
+def _checkpoint(run: Loop, accelerator: Any, optimizer: torch.optim.Optimizer, *, total: int) -> None:
+    """Keep what is there after a step; between those that are asked for and the last one, if one is due."""
     if accelerator.scaler is not None:
         run.progress.scaler = accelerator.scaler.state_dict()
-    write_on_main(
-        run.team,
-        lambda: checkpoints.write(run.folder, run.identity, asdict(run.progress), run.model, optimizer),
-    )
+    step = run.progress.step
+    wanted = step % run.checkpointing_steps == 0 or step == total or run.progress.stopped
+
+    def write() -> None:
+        if wanted or run.pace.is_due:
+            with run.pace.writing():
+                checkpoints.write(run.folder, run.identity, asdict(run.progress), run.model, optimizer)
+
+    write_on_main(run.team, write)
 
 
 def make_optimizer(model: TwoHeads, recipe: Recipe) -> torch.optim.Optimizer:

@@ -40,7 +40,7 @@ class Options:
         log_with: Trackers of Accelerate.
         shown: Whether to draw progress bars.
         keep_source_head: Whether the source head is to be written beside the model.
-        checkpointing_steps: A checkpoint is written after so many steps, and at the end of every epoch.
+        checkpointing_steps: A checkpoint is written after so many steps, and at the end of an epoch if one is due.
     """
 
     team: Team

@@ -89,3 +89,15 @@ def test_files_can_be_read_by_whom_others_can(tmp_path):
     (tmp_path / "plain").touch()
     written = checkpoints.write(tmp_path / "run", "run", {"step": 1}, *made(0))
     assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_the_next_is_due_after_ten_times_as_long_as_writing_took(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    pace = checkpoints.Pace()
+    assert pace.is_due
+    with pace.writing():
+        now[0] = 103.0
+    for later, due in ((103.0, False), (132.9, False), (133.0, True), (1e9, True)):
+        now[0] = later
+        assert pace.is_due == due

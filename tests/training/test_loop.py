@@ -184,7 +184,7 @@ def test_a_run_that_was_killed_goes_on_in_the_smaller_passes_memory_had_forced_o
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = Cramped()
-    options = {"validation": None, "image_size": None, "batch_size": 24, "epochs": 4}
+    options = {"validation": None, "image_size": None, "batch_size": 24, "epochs": 4, "checkpointing_steps": 1}
     Cramped.passes = 1
     whole = finetune(tmp_path / "whole", (module, as_tensor), **options)
     assert "memory ran out: a step was made in 4 passes" in whole.notes
@@ -230,6 +230,26 @@ def test_a_run_that_was_killed_within_an_epoch_goes_on_there(tmp_path, monkeypat
     assert all(torch.equal(tensor, weights(killed)[name]) for name, tensor in weights(whole).items())
     assert [row["loss"] for row in killed.history] == [row["loss"] for row in whole.history]
     assert killed.metrics == whole.metrics
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(1000, [3, 12]), (4, [3, 4, 8, 12])])
+def test_short_epochs_do_not_write_a_checkpoint_each(asked, expected, tmp_path, monkeypatch):
+    from hf_zoosel.training import checkpoints
+
+    whole = finetune(tmp_path / "whole", validation=None, epochs=4)
+    written = []
+
+    def write_slowly(folder, identity, progress, model, optimizer):
+        written.append(progress["step"])
+        clock[0] += 60.0
+        return write(folder, identity, progress, model, optimizer)
+
+    clock, write = [0.0], checkpoints.write
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoints, "write", write_slowly)
+    same = finetune(tmp_path / "same", validation=None, epochs=4, checkpointing_steps=asked)
+    assert written == expected
+    assert all(torch.equal(tensor, weights(same)[name]) for name, tensor in weights(whole).items())
 
 
 def test_a_source_head_that_is_not_there_is_said_before_training_and_the_folder_stays_free(tmp_path):
