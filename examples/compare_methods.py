@@ -147,7 +147,7 @@ def run(row: dict[str, Any], network: str, arguments: argparse.Namespace) -> dic
                 target,
                 arguments.source,
                 way.through or network,
-                num_classes=None if way.select == "all" else row["num_source_classes"],
+                num_classes=row["num_source_classes"],
                 method=way.select,
                 options=way.options,
                 seed=row["seed"],

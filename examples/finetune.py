@@ -83,7 +83,7 @@ def main() -> None:
                 arguments.dataset,
                 arguments.source,
                 arguments.model,
-                num_classes=None if arguments.select == "all" else arguments.num_source_classes,
+                num_classes=arguments.num_source_classes,
                 method=arguments.select,
                 options=options_from_settings(arguments.select_options, arguments.select, "select_options"),
                 **columns,

@@ -26,12 +26,11 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen: dict[str, SourceSelection] = {}
     for method in STRATEGIES:
-        k = None if method == "all" else arguments.num_classes
         chosen[method] = select_source(
             arguments.dataset,
             arguments.source,
             arguments.model,
-            num_classes=k,
+            num_classes=arguments.num_classes,
             method=method,
             cache=arguments.cache_dir,
         )

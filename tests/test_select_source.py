@@ -168,11 +168,6 @@ def test_source_and_target_that_are_the_same_data_set_are_noted(model, tmp_path)
     assert any("same data set" in note for note in selection.notes)
 
 
-def test_too_many_classes_are_refused(model, tmp_path):
-    with pytest.raises(ValueError, match="from 1 to the 5 groups of the source, got 100"):
-        select(coloured(["red"]), coloured(COLOURS), model, tmp_path)
-
-
 def test_a_model_that_cannot_be_used_says_why(tmp_path):
     with pytest.raises(CandidateError, match="there is no folder"):
         select(coloured(["red"]), coloured(COLOURS), "./nowhere", tmp_path, num_classes=1)
@@ -247,7 +242,7 @@ def test_what_cannot_be_chosen_image_by_image_is_refused_before_one_is_read(mode
         with pytest.raises(ValueError, match=text):
             select(target, data, model, tmp_path, **given)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="from 1 to the 20 samples of the source, got 21"):
+    with pytest.raises(ValueError, match="from 1 to the 20 images of the source, got 21"):
         select(target, source, model, tmp_path, num_samples=21)
 
 
@@ -304,3 +299,38 @@ def test_a_sheet_of_single_images_shows_those_that_weigh_most(model, tmp_path):
     assert stream.tobytes() == contact_sheet(selection, target, source, n=3).tobytes()
     with pytest.raises(ValueError, match="must have a row"):
         contact_sheet(selection, target, source.select([0]), n=3)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_rows_that_a_class_label_marks_as_unlabelled_are_not_those_of_the_last_class(stream, model, tmp_path):
+    source = coloured(COLOURS, labelled=True)
+    n = len(source)
+    lost = [row for row, label in enumerate(source["label"]) if label == len(COLOURS) - 1][:2]
+    source = source.map(lambda row, i: {"label": -1 if i in lost else row["label"]}, with_indices=True)
+    selection = select(
+        coloured(["red"], seed=1), source.to_iterable_dataset() if stream else source, model, tmp_path, method="all"
+    )
+    rows = list(selection.dataset())
+    assert len(rows) == n - 2 == sum(one.count for one in selection.classes)
+    assert -1 not in [row["label"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_classes": None}, "`num_classes` must be how many source classes 'uot' shall choose, got None"),
+        ({"num_classes": 2.5}, "`num_classes` must be a whole number of at least 1, got 2.5"),
+        ({"num_classes": 99}, f"`num_classes` must be from 1 to the {len(COLOURS)} classes of the source, got 99"),
+        ({"num_classes": 99, "num_clusters": 3}, "`num_classes` must be from 1 to the 3 clusters of the source"),
+        ({"num_samples": 9999}, r"`num_samples` must be from 1 to the \d+ images of the source, got 9,999"),
+    ],
+)
+def test_a_wrong_number_is_named_as_the_caller_knows_it(given, message, model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        select(coloured(["red"], seed=1), coloured(COLOURS), model, tmp_path, **given)
+
+
+def test_the_whole_source_needs_no_number_and_numpy_numbers_are_taken(model, tmp_path):
+    target, source = coloured(["red"], seed=1), coloured(COLOURS)
+    assert len(select(target, source, model, tmp_path, method="all").classes) == len(COLOURS)
+    assert len(select(target, source, model, tmp_path, num_classes=np.int64(2)).classes) == 2

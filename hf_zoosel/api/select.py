@@ -1,9 +1,8 @@
 """select_source: which part of the pre-training data to mix in."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from hf_zoosel.features import Runtime, join_team, pick_dtype
 from hf_zoosel.features.store import default_cache_dir
 from hf_zoosel.ranking.record import CandidateResult
 from hf_zoosel.selection import (
-    Groups,
-    Pool,
     SourceSelection,
+    check_k,
     get_strategy,
     read_options,
     sample_method,
@@ -67,7 +65,7 @@ def select_source(
             the path of a ``source_stats.safetensors`` that was published with the model.
         model: The checkpoint to look through: a name, id, folder, module or ``(module, transform)``, or
             ``ranking.best``.
-        num_classes: Source classes to choose, or clusters; None with ``method="all"``.
+        num_classes: Source classes to choose, or clusters; ``method="all"`` takes the whole source whatever it is.
         num_samples: Single images to choose instead, whatever their classes; ``num_classes`` is then not used. Their
             features are kept on disk, ``4 d`` bytes each; the source need not have labels.
         method: A name in ``hf_zoosel.selection.STRATEGIES``, or for images in ``SAMPLE_METHODS``.
@@ -117,6 +115,7 @@ def select_source(
         4
     """
     num_samples = whole_number("num_samples", num_samples)
+    num_classes = None if num_samples is not None else _number_of_classes(num_classes, method)
     _check(source, method, options, num_clusters, by_samples=num_samples is not None)
     team = join_team(device)
     runtime = Runtime(
@@ -133,12 +132,19 @@ def select_source(
     chosen_by: dict[str, Any] = {"method": method, "options": options, "seed": seed}
     if _is_statistics(source):
         source_side = _published(source, look.candidate)
-        return _of_groups(source_side, source, target_side, look, partial(select_groups, k=num_classes, **chosen_by))
+        return _of_groups(source_side, source, target_side, look, num_classes, chosen_by)
     rows = open_rows(source, image_column=source_image_column, label_column=source_label_column, split=source_split)
     if num_samples is not None:
-        return _of_samples(rows, source, target_side, look, partial(select_samples, k=num_samples, **chosen_by))
+        return _of_samples(rows, source, target_side, look, num_samples, chosen_by)
     source_side = look.through(rows, whole_number("num_clusters", num_clusters), "source")
-    return _of_groups(source_side, source, target_side, look, partial(select_groups, k=num_classes, **chosen_by))
+    return _of_groups(source_side, source, target_side, look, num_classes, chosen_by)
+
+
+def _number_of_classes(num_classes: int | None, method: str) -> int | None:
+    strategy = get_strategy(method)
+    if strategy.needs_k and num_classes is None:
+        raise ValueError(f"`num_classes` must be how many source classes {method!r} shall choose, got None. Say it.")
+    return whole_number("num_classes", num_classes) if strategy.needs_k else None
 
 
 def _check(
@@ -156,10 +162,12 @@ def _check(
 
 
 def _of_groups(
-    source: Side, data: Any, target: Side, look: Look, select: Callable[[Groups, Groups], SourceSelection]
+    source: Side, data: Any, target: Side, look: Look, k: int | None, chosen_by: Mapping[str, Any]
 ) -> SourceSelection:
     """Choose classes or clusters."""
-    selection = select(source.groups, target.groups)
+    what = "classes" if source.cluster_of_row is None else "clusters"
+    check_k(k, get_strategy(chosen_by["method"]), len(source.groups), what, "num_classes")
+    selection = select_groups(source.groups, target.groups, k=k, **chosen_by)
     rows = source.rows_in([one.index for one in selection.classes])
     return replace(
         _completed(selection, source.origin, target.origin, look),
@@ -170,12 +178,13 @@ def _of_groups(
 
 
 def _of_samples(
-    rows: SourceRows, data: Any, target: Side, look: Look, select: Callable[[Pool, Groups], SourceSelection]
+    rows: SourceRows, data: Any, target: Side, look: Look, k: int, chosen_by: Mapping[str, Any]
 ) -> SourceSelection:
     """Choose single images."""
     seen, pool = look.samples(rows)
     try:
-        selection = select(pool, target.groups)
+        check_k(k, get_strategy(chosen_by["method"]), len(pool), "images", "num_samples")
+        selection = select_samples(pool, target.groups, k=k, **chosen_by)
     finally:
         seen.discard(look.team)
     origin = Origin.of(rows, seen.provenance)

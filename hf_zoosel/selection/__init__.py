@@ -16,7 +16,7 @@ from hf_zoosel.selection.samples import (
     sample_method as sample_method,
     select_samples as select_samples,
 )
-from hf_zoosel.selection.select import select_groups as select_groups
+from hf_zoosel.selection.select import check_k as check_k, select_groups as select_groups
 from hf_zoosel.selection.sheet import selection_sheet as selection_sheet, shown_in as shown_in
 from hf_zoosel.selection.strategies import (
     STRATEGIES as STRATEGIES,

@@ -96,18 +96,22 @@ def computed_by() -> Mapping[str, str]:
     return MappingProxyType({library: version(library) for library in _LIBRARIES})
 
 
-def check_k(k: int | None, strategy: Strategy, n: int, what: str = "groups") -> int:
-    """Return how many of n groups, or samples, to choose."""
+def check_k(k: int | None, strategy: Strategy, n: int, what: str = "groups", argument: str = "k") -> int:
+    """Return how many of n groups, or samples, to choose; ``argument`` is what the caller calls k."""
     if not strategy.needs_k:
         if k is not None:
-            raise ValueError(f"`k` must be None for {strategy.name!r}, which takes the whole source, got {k}.")
+            raise ValueError(
+                f"`{argument}` must be None for {strategy.name!r}, which takes the whole source, got {k}."
+            )
         return n
     if k is None:
-        raise ValueError(f"`k` must be the number of source {what} that {strategy.name!r} shall choose, got None.")
+        raise ValueError(
+            f"`{argument}` must be the number of source {what} that {strategy.name!r} shall choose, got None."
+        )
     if not isinstance(k, int) or isinstance(k, bool):
-        raise TypeError(f"`k` must be an int, got {k!r}.")
+        raise TypeError(f"`{argument}` must be an int, got {k!r}.")
     if not 1 <= k <= n:
-        raise ValueError(f"`k` must be from 1 to the {n:,} {what} of the source, got {k:,}.")
+        raise ValueError(f"`{argument}` must be from 1 to the {n:,} {what} of the source, got {k:,}.")
     return k
 
 

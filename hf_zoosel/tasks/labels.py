@@ -98,6 +98,6 @@ def number_classes(
 
 def class_name(value: object, names: Sequence[str] | None) -> str:
     """Name of the class a label value stands for; ``names`` are those of a ClassLabel column."""
-    if names is not None and isinstance(value, int) and value < len(names):
+    if names is not None and isinstance(value, int) and 0 <= value < len(names):
         return names[value]
     return str(value)

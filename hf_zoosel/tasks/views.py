@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
-from hf_zoosel.tasks.labels import class_name
+from hf_zoosel.tasks.labels import MISSING, class_name
 from hf_zoosel.tasks.opening import DatasetLike, open_split
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class DatasetView:
         return [row for row, label in enumerate(labels) if self._is_wanted(label)]
 
     def _is_wanted(self, label: object) -> bool:
-        return label is not None and class_name(label, self.label_names) in (self.classes or ())
+        if label is None or (self.label_names is not None and label == MISSING):
+            return False
+        return class_name(label, self.label_names) in (self.classes or ())
 
 
 def classes_of(
