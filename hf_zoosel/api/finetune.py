@@ -93,7 +93,7 @@ def finetune(
         validation: Share of each class of the training rows to hold out, the name of a split, or a data set; None for
             none.
         test: Split, or data set, to measure the finished model on, once; not used if the data set has no split of
-            that name or it has no labels.
+            that name, if it has no labels, or if it is trained on.
         image_column: Column of the target's images; found from the features if None.
         label_column: Column of its labels; found if None.
         split: Its split to train on; the train split if None.

@@ -94,16 +94,22 @@ def _read(path: str) -> bytes:
         with fsspec.open(path, "rb") as file:
             return bytes(file.read())
     except FileNotFoundError:
-        raise ImageError(f"missing file: {path}") from None
+        raise ImageError(f"missing file: {_last(path)}") from None
     except Exception as error:  # a URL can fail in the way of any file system
-        raise ImageError(f"{type(error).__name__} on reading {path}") from error
+        raise ImageError(f"{type(error).__name__} on reading {_last(path)}") from error
+
+
+def _last(path: str) -> str:
+    """The file's own name: reasons are published with models, folders of somebody's machine should not be."""
+    return path.partition("::")[0].replace("\\", "/").rpartition("/")[2]
 
 
 def _pixels_of(image: "Image.Image") -> Pixels:
     try:
         return np.asarray(to_rgb(image))
     except Exception as error:  # opened lazily from a damaged file
-        raise ImageError(f"Pillow image that does not load: {error}") from error
+        reason = getattr(error, "strerror", None) or error  # without the path
+        raise ImageError(f"Pillow image that does not load: {reason}") from error
 
 
 def _array(value: object) -> Pixels:

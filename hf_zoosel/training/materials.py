@@ -98,10 +98,13 @@ def open_held_apart(
 def open_target_rows(
     dataset: DatasetLike, columns: Columns, *, validation: Any, test: Any, max_per_class: int | None, seed: int
 ) -> tuple[LabelledRows, LabelledRows | None, LabelledRows | None]:
-    """The target's rows to train on, to validate on and to test on. A test split without labels is left out.
+    """The target's rows to train on, to validate on and to test on.
+
+    A test split without labels is left out, and so is one that is trained on.
 
     Raises:
-        ValueError: If the target has one class, or a held-out row has another class.
+        ValueError: If the target has one class, a held-out row has another class, or a split is to validate on that is
+            trained or tested on.
     """
     is_share = isinstance(validation, int | float) and not isinstance(validation, bool)
     if isinstance(validation, bool) or (is_share and not 0 < validation < 1):
@@ -116,6 +119,11 @@ def open_target_rows(
         max_per_class=max_per_class,
         seed=seed,
     )
+    if isinstance(validation, str):
+        _check_apart(validation, train.split, test)
+    if isinstance(test, str) and test == train.split:
+        test = None
+        train = replace(train, notes=(*train.notes, "the model is not measured: it was trained on the test split"))
     try:
         tested = open_held_apart(dataset, test, train, columns, needed=False)
     except NoLabelsError:  # those of a benchmark are often kept back
@@ -125,6 +133,19 @@ def open_target_rows(
         return train, open_held_apart(dataset, validation, train, columns, needed=True), tested
     kept, held_out = split_validation(train, float(validation), seed)
     return kept, held_out, tested
+
+
+def _check_apart(validation: str, trained: str, test: Any) -> None:
+    if validation == trained:
+        raise ValueError(
+            f"`validation` must be another split than the one that is trained on, got {validation!r} for both. Name "
+            "another one, or a share of the rows to hold out."
+        )
+    if isinstance(test, str) and validation == test:
+        raise ValueError(
+            f"`validation` must be another split than `test`, which is looked at once, got {validation!r} for both. "
+            "Hold out a share of the training rows, or pass test=None."
+        )
 
 
 def open_source_rows(

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
+from hf_zoosel.hub.card_code import public
 from hf_zoosel.hub.card_facts import Library
 from hf_zoosel.hub.model_card import write_card
 from hf_zoosel.ranking.record import Setting
@@ -71,7 +72,7 @@ def _result(
     rows = {"target": materials.train, "validation": materials.validation, "test": materials.test}
     return FinetuneResult(
         folder=options.folder,
-        model=materials.candidate.name,
+        model=public(materials.candidate.name),
         dataset=materials.train.name,
         class_names=materials.train.class_names,
         method=materials.recipe.method,
