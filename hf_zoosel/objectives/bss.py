@@ -43,9 +43,12 @@ def bss(features: Tensor, *, k: int = 1) -> Tensor:
             f"{tuple(features.shape)}, got {k}. Use a larger batch or a smaller k."
         )
     rows = at_least_float32(features)
+    if rows.device.type == "mps":  # which has no float64
+        rows = rows.cpu()
     rows = (rows if rows.shape[0] <= rows.shape[1] else rows.T).double()
     gram = rows @ rows.T
     broken = ~gram.isfinite().all()  # eigvalsh would raise; kept on the device, without waiting for it
     smallest = torch.linalg.eigvalsh(gram.masked_fill(broken, 0))[:k]  # in ascending order
     penalty = smallest.clamp(min=0).sum()  # rounding leaves some at -1e-17
-    return penalty.masked_fill(broken, torch.nan).to(torch.promote_types(features.dtype, torch.float32))
+    wanted = torch.promote_types(features.dtype, torch.float32)
+    return penalty.masked_fill(broken, torch.nan).to(wanted).to(features.device)

@@ -52,9 +52,15 @@ def project_distances(
         for name, weight in weights.items():
             if weight.ndim >= 2:
                 moved = weight - start[name]
-                distance = _NORMS[norm](moved.flatten(1))
+                distance = _NORMS[norm](_rows(moved))
                 shorter = start[name] + moved * (radius / distance)
                 weight.copy_(torch.where(distance > radius, shorter, weight))  # no wait for the device
+
+
+def _rows(moved: Tensor) -> Tensor:
+    """As a matrix with a row for each output; for each position of an embedding ``(1, n, d)``."""
+    is_embedding = moved.ndim == 3 and moved.shape[0] == 1
+    return moved[0] if is_embedding else moved.flatten(1)
 
 
 def _mars(matrix: Tensor) -> Tensor:

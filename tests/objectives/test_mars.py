@@ -81,3 +81,13 @@ def test_what_cannot_be_projected_is_refused():
         project_distances(weights, start, radius=1, norm="l2")
     with pytest.raises(ValueError, match=r"`start` must hold"):
         project_distances(weights, {}, radius=1)
+
+
+def test_positions_of_an_embedding_are_rows():
+    """``(1, n, d)`` as one row would let a whole embedding move no further than a single unit of a layer."""
+    start = {"pos_embed": torch.zeros(1, 50, 8), "fc.weight": torch.zeros(50, 8)}
+    moved = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    weights = {"pos_embed": moved[None].clone(), "fc.weight": moved.clone()}
+    project_distances(weights, start, radius=3.0)
+    torch.testing.assert_close(weights["pos_embed"][0], weights["fc.weight"])
+    assert not torch.equal(weights["fc.weight"], moved)
