@@ -59,7 +59,11 @@ def _names(module: Any, is_timm: bool) -> tuple[str, ...] | None:
     if is_timm:
         return timm_models.head_names_of(module)
     is_classifier = type(module).__name__.endswith("ForImageClassification")  # a bare model has names, but no head
-    return from_id2label(module.config.id2label) if is_classifier and hasattr(module, "config") else None
+    names = from_id2label(module.config.id2label) if is_classifier and hasattr(module, "config") else None
+    if names is None or not isinstance(head := getattr(module, "classifier", None), nn.Module):
+        return names
+    widths = [layer.out_features for layer in head.modules() if isinstance(layer, nn.Linear)]
+    return None if widths and widths[-1] != len(names) else names  # a head put there by hand
 
 
 def _from_transform(transform: Callable[..., Any]) -> Preprocess:
