@@ -324,3 +324,37 @@ def test_what_cannot_be_done_is_said_before_anything_is_trained(change, error, m
     with pytest.raises(error, match=message):
         hf_zoosel.finetune(**call)
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_network_that_keeps_what_it_computed_while_ranked_can_be_trained_afterwards(tmp_path):
+    """BEiT's relative positions are cached for all instances, on the first forward pass of any."""
+    config = transformers.BeitConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
+        use_relative_position_bias=True, num_labels=5, out_indices=[1],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.BeitForImageClassification(config), transformers.ViTImageProcessorPil(size=32)
+    ranking = hf_zoosel.rank_models(colours(), {"beit": model}, cache=False, progress=False)
+    assert not ranking.failures
+    options = {key: value for key, value in QUICK.items() if key != "image_size"} | {"epochs": 1}
+    assert hf_zoosel.finetune(model, colours(), output_dir=tmp_path / "out", **options).history
+
+
+def test_a_classifier_that_was_exchanged_by_hand_has_no_names(tmp_path):
+    folder = transformers_resnet(tmp_path / "checkpoint")
+    model = transformers.ResNetForImageClassification.from_pretrained(folder)
+    model.classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 7))
+    other = transformers.ViTForImageClassification(
+        transformers.ViTConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32,
+            patch_size=8, num_labels=5,
+        )
+    )  # fmt: skip
+    other.classifier = torch.nn.Linear(16, 7)
+    processor = transformers.ViTImageProcessorPil(size=32)
+    options = {key: value for key, value in QUICK.items() if key != "image_size"} | {"epochs": 1}
+    for name, module in (("vit", other), ("resnet", model)):
+        result = hf_zoosel.finetune(
+            (module, processor), colours(), method="co-tuning", output_dir=tmp_path / name, **options
+        )
+        assert any("p(source class | target class)" in note for note in result.notes)

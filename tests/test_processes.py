@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+
+from hf_zoosel.features import Team
 
 ROOT = Path(__file__).parents[1]
 
@@ -236,3 +239,11 @@ def test_torchvision_imports_after_mending():
         "m(); import torchvision, timm; assert not m(); print('ok')"
     )
     assert run(["-c", code]).strip() == "ok"
+
+
+def test_rows_without_columns_are_gathered_without_accelerate_which_cannot(monkeypatch):
+    """On GPUs its gather reshapes to ``(-1, 0)``, which torch refuses."""
+    monkeypatch.setattr(Team, "gather", lambda self, item: [item, (2, 0)])
+    monkeypatch.setattr("accelerate.utils.gather", lambda rows: pytest.fail("nothing is to be sent"))
+    rows = Team(0, 2, torch.device("cpu")).gather_rows(torch.zeros(3, 0))
+    assert rows.shape == (5, 0)

@@ -16,6 +16,7 @@ from hf_zoosel.ranking.record import CandidateResult
 from hf_zoosel.selection import SourceSelection
 from hf_zoosel.tasks.opening import DatasetLike
 from hf_zoosel.training.folder import call_identity, claim, released_unless_trained
+from hf_zoosel.training.launch import chosen_precision
 from hf_zoosel.training.materials import (
     Columns,
     Materials,
@@ -97,7 +98,7 @@ def finetune(
         image_column: Column of the target's images; found from the features if None.
         label_column: Column of its labels; found if None.
         split: Its split to train on; the train split if None.
-        max_per_class: Images of each class to train on; all if None.
+        max_per_class: Images of each class to take, those held out among them; all if None.
         source_data: The data a selection was made from, where it does not hold them (one read from a file).
         source_image_column: Column of the source's images.
         source_label_column: Column of its labels.
@@ -153,6 +154,7 @@ def finetune(
         "learning_rate": rates[0],
     }
     chosen = (recipe or Recipe()).changed(**{name: value for name, value in given.items() if value is not None})
+    chosen = chosen.changed(mixed_precision=chosen_precision(chosen, team.device))
     for rate in rates:  # before the first of them is trained by
         chosen.changed(learning_rate=rate)
     columns = Columns(image_column, label_column, split)

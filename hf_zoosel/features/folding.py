@@ -43,7 +43,7 @@ def norms_folded(network: Network, image: Tensor) -> Iterator[int]:
     with ExitStack() as folds:
         pairs: list[tuple[nn.Conv2d, nn.Module]] = []
         if any(_is_norm(layer) for layer in network.module.modules()):
-            with torch.inference_mode():
+            with torch.no_grad():  # not inference_mode: what a network keeps of it could not be trained through
                 before, pairs = _watched(network, image)
                 for conv, norm in pairs:
                     folds.enter_context(_folded(conv, norm))

@@ -169,7 +169,7 @@ class _Collected:
 
         recorded = [part for part, observer in self.observers.items() if observer.needs_gradients]
         try:
-            with torch.inference_mode(not recorded), torch.no_grad():
+            with torch.no_grad():  # not inference_mode: what a network keeps of it could not be trained through
                 self._put(_forward(network, _on_device(preprocess, pixels, runtime), runtime, self), len(pixels))
             return
         except Exception as error:  # a network may fail at being recorded alone, as at `.numpy()` on the way

@@ -57,6 +57,8 @@ class Team:
 
         shapes = self.gather(tuple(rows.shape))
         longest = max(shapes)
+        if 0 in longest[1:]:  # accelerate cannot reshape what has no elements
+            return rows.new_zeros((sum(shape[0] for shape in shapes), *longest[1:]))
         if len(rows) == 0:  # a process without rows does not know their width
             rows = rows.new_zeros((0, *longest[1:]))
         # NCCL takes tensors on a process's own GPU only, wherever the networks run

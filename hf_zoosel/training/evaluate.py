@@ -77,7 +77,7 @@ def outputs_of(
     unreadable: dict[int, str] = {}
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: what a network keeps of it could not be trained through
         for batch in batches:
             unreadable.update(batch.unreadable)
             if len(batch.rows) == 0:

@@ -20,9 +20,16 @@ def autocast_type(mixed_precision: str) -> torch.dtype | None:
     return _AUTOCAST.get(mixed_precision)
 
 
-def chosen_precision(recipe: Recipe) -> str:
-    """The recipe's precision, or the one that ``accelerate config`` or its launcher set."""
-    return recipe.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+def chosen_precision(recipe: Recipe, device: torch.device) -> str:
+    """The recipe's precision, or the one that Accelerate's launcher set.
+
+    Raises:
+        ValueError: If it is fp16 on a CPU, which Accelerate would leave out in silence.
+    """
+    chosen = recipe.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if chosen == "fp16" and device.type == "cpu":
+        raise ValueError("`mixed_precision` must be 'no' or 'bf16' on a CPU, got 'fp16'. Choose one of them.")
+    return chosen
 
 
 def start_accelerator(recipe: Recipe, team: Team, log_with: str | None, logs: Path) -> Any:
@@ -34,15 +41,18 @@ def start_accelerator(recipe: Recipe, team: Team, log_with: str | None, logs: Pa
     Raises:
         ValueError: If Accelerate is configured for sharded training, or the precision or tracker cannot be had.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType, ProjectConfiguration
 
     # calls in one process may differ in precision; Accelerate would keep the first one's
     AcceleratorState._reset_state(reset_partial_state=False)
+    if team.size == 1:  # it would take the first GPU, or the device of the process's first call
+        state: Any = PartialState(cpu=team.device.type == "cpu")
+        state.device = team.device
     accelerator = Accelerator(
         cpu=team.device.type == "cpu",
-        mixed_precision=chosen_precision(recipe),
+        mixed_precision=chosen_precision(recipe, team.device),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         log_with=log_with,
         project_config=ProjectConfiguration(str(logs.parents[1]), str(logs.parent)),

@@ -162,7 +162,7 @@ def _checkpoint(run: Loop, accelerator: Any, optimizer: torch.optim.Optimizer, *
     if accelerator.scaler is not None:
         run.progress.scaler = accelerator.scaler.state_dict()
     step = run.progress.step
-    wanted = step % run.checkpointing_steps == 0 or step == total or run.progress.stopped
+    wanted = step % run.checkpointing_steps == 0 or step == total or run.progress.stopped or _is_new_best(run)
 
     def write() -> None:
         if wanted or run.pace.is_due:
@@ -170,6 +170,12 @@ def _checkpoint(run: Loop, accelerator: Any, optimizer: torch.optim.Optimizer, *
                 checkpoints.write(run.folder, run.identity, asdict(run.progress), run.model, optimizer)
 
     write_on_main(run.team, write)
+
+
+def _is_new_best(run: Loop) -> bool:
+    """Whether the weights of the best epoch have just been written: a checkpoint never speaks of other ones."""
+    history = run.progress.history
+    return run.recipe.patience is not None and bool(history) and run.progress.best == history[-1]
 
 
 def make_optimizer(model: TwoHeads, recipe: Recipe) -> torch.optim.Optimizer:

@@ -121,7 +121,7 @@ def open_target_rows(
     )
     if isinstance(validation, str):
         _check_apart(validation, train.split, test)
-    if isinstance(test, str) and test == train.split:
+    if isinstance(test, str) and test in _words(train.split):
         test = None
         train = replace(train, notes=(*train.notes, "the model is not measured: it was trained on the test split"))
     try:
@@ -136,7 +136,7 @@ def open_target_rows(
 
 
 def _check_apart(validation: str, trained: str, test: Any) -> None:
-    if validation == trained:
+    if validation in _words(trained):
         raise ValueError(
             f"`validation` must be another split than the one that is trained on, got {validation!r} for both. Name "
             "another one, or a share of the rows to hold out."
@@ -146,6 +146,11 @@ def _check_apart(validation: str, trained: str, test: Any) -> None:
             f"`validation` must be another split than `test`, which is looked at once, got {validation!r} for both. "
             "Hold out a share of the training rows, or pass test=None."
         )
+
+
+def _words(split: str) -> set[str]:
+    """The splits an expression such as ``"train[:80%]+test"`` takes rows of."""
+    return {part.partition("[")[0].strip() for part in split.split("+")}
 
 
 def open_source_rows(

@@ -59,7 +59,8 @@ class Recipe:
         label_smoothing: Of the target's cross-entropy.
         accumulation: Forward passes a step. It is doubled when memory runs out, until a step fits.
         max_grad_norm: Gradients are clipped to this norm; not at all if None.
-        mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``; what ``accelerate config`` says if None.
+        mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``; if None what ``accelerate launch`` was
+            configured for (``ACCELERATE_MIXED_PRECISION``), and float32 without it.
         compile: Whether to compile the model with ``torch.compile``.
         refit: Whether the target head is fitted anew at the end, by logistic regression on the target's features.
         patience: Epochs without a better validation accuracy after which training stops; the best epoch's weights are
@@ -121,6 +122,12 @@ class Recipe:
             is_number = isinstance(strength, int | float) and not isinstance(strength, bool)
             if not (is_number and math.isfinite(strength) and strength > 0):
                 raise ValueError(f"`regularizers` must have strengths above 0, got {strength!r} for {name!r}.")
+
+        if "stoch_norm" in self.regularizers and self.batch_norm == "frozen":
+            raise ValueError(
+                "`regularizers` must be without 'stoch_norm' where `batch_norm` is 'frozen': there is nothing to "
+                "choose. Leave one out."
+            )
 
     def changed(self, **changes: Any) -> "Recipe":
         """A copy with some fields changed; checked again."""

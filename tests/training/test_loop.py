@@ -339,3 +339,35 @@ def test_a_full_disk_is_an_os_error_and_the_same_call_goes_on_when_there_is_room
     whole, full = finetune(tmp_path / "whole", recipe=Recipe(patience=3), epochs=2), limited(10**9, tmp_path / "full")
     assert all(torch.equal(tensor, weights(full)[name]) for name, tensor in weights(whole).items())
     assert all(math.isfinite(row["loss"]) for row in full.history)
+
+
+def test_it_trains_where_it_is_told_to_whatever_accelerate_was_used_for_before(tmp_path, monkeypatch):
+    from accelerate import PartialState
+
+    monkeypatch.setattr(PartialState(cpu=True), "device", torch.device("meta"))
+    assert finetune(tmp_path / "out").metrics["n_train"] > 0
+
+
+def test_the_precision_of_the_launcher_is_part_of_the_run(tmp_path, monkeypatch):
+    assert finetune(tmp_path / "out").recipe["mixed_precision"] == "no"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(ValueError, match="mixed_precision was 'no' and is 'bf16'"):
+        finetune(tmp_path / "out")
+    assert finetune(tmp_path / "other").recipe["mixed_precision"] == "bf16"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(ValueError, match="`mixed_precision` must be 'no' or 'bf16' on a CPU"):
+        finetune(tmp_path / "fp16")
+
+
+def test_a_checkpoint_is_written_with_every_new_best(tmp_path, monkeypatch):
+    from hf_zoosel.training import checkpoints
+
+    monkeypatch.setattr(checkpoints.Pace, "is_due", False)
+    steps, write = [], checkpoints.write
+    monkeypatch.setattr(checkpoints, "write", lambda *given: steps.append(given[2]["step"]) or write(*given))
+    result = finetune(tmp_path / "out", epochs=6, recipe=Recipe(patience=6, head_rate=3.0), learning_rate=0.02)
+    accuracies = [row["validation_accuracy"] for row in result.history]
+    best = [i for i, one in enumerate(accuracies) if one > max(accuracies[:i], default=-1.0)]
+    n = steps[-1] // len(accuracies)
+    assert steps == sorted({*(n * (i + 1) for i in best), n * len(accuracies)})
+    assert len(best) > 1

@@ -1,7 +1,7 @@
 """What is trained on, validated on and measured on stays apart."""
 
 import pytest
-from datasets import DatasetDict
+from datasets import DatasetDict, NamedSplit, concatenate_datasets
 
 from hf_zoosel.training.materials import Columns, open_target_rows
 from tests.test_finetune import colours
@@ -42,3 +42,16 @@ def test_a_split_is_not_used_twice(given, message, data):
 def test_without_a_test_a_split_of_that_name_can_be_validated_on(data):
     _, held_out, tested = opened(data, validation="test", test=None)
     assert (held_out.split, tested) == ("test", None)
+
+
+def test_an_expression_that_takes_rows_of_the_test_split_measures_nothing(data, monkeypatch):
+    def load_dataset(name, split):
+        parts = [data[part.partition("[")[0]] for part in split.split("+")]
+        return concatenate_datasets(parts, split=NamedSplit(split))
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    for split in ("train+test", "test[:50%]"):
+        assert opened("me/colours", split=split)[2] is None
+    assert opened("me/colours", split="train[:50%]")[2].split == "test"
+    with pytest.raises(ValueError, match="than the one that is trained on"):
+        opened("me/colours", split="train[:50%]", validation="train")

@@ -67,6 +67,7 @@ def test_every_choice_changes_the_digest_and_survives_json():
         ({"regularizers": {"l3": 1.0}}, "`regularizers` must be names out of"),
         ({"regularizers": {"bss": 0}}, "`regularizers` must have strengths above 0"),
         ({"max_grad_norm": 0.0}, "`max_grad_norm` must be above 0"),
+        ({"regularizers": {"stoch_norm": 0.5}, "batch_norm": "frozen"}, "without 'stoch_norm' where `batch_norm`"),
     ],
 )
 def test_choices_out_of_range_are_refused(change, said):
