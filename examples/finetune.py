@@ -18,7 +18,7 @@ from pathlib import Path
 
 import hf_zoosel
 from hf_zoosel import Recipe, SourceSelection
-from hf_zoosel.hub.push import PushError
+from hf_zoosel.hub import PushError, check_can_push
 from hf_zoosel.selection import STRATEGIES, options_from_settings
 from hf_zoosel.training import LoadingError
 from hf_zoosel.zoo import CandidateError
@@ -72,6 +72,8 @@ def main() -> None:
     """Select, train, measure, push."""
     arguments = parse_arguments()
     columns = {"image_column": arguments.image_column, "label_column": arguments.label_column}
+    if arguments.push_to_hub is not None:
+        check_can_push(arguments.push_to_hub or Path(arguments.output_dir or "model").resolve().name)
 
     source = arguments.source
     if arguments.selection is not None:

@@ -220,7 +220,7 @@ def _select(options: argparse.Namespace) -> int:
 def _finetune(options: argparse.Namespace) -> int:
     from hf_zoosel.api import finetune
     from hf_zoosel.features import join_team
-    from hf_zoosel.hub.push import PushError
+    from hf_zoosel.hub import PushError, check_can_push
     from hf_zoosel.selection import SourceSelection
     from hf_zoosel.training import LoadingError, Recipe
     from hf_zoosel.zoo import CandidateError
@@ -240,6 +240,8 @@ def _finetune(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in (*names, *same, *where)}
     selection = None if options.selection is None else SourceSelection.load(options.selection)
     try:
+        if options.push_to_hub is not None:
+            check_can_push(options.push_to_hub or Path(options.output_dir or "model").resolve().name)
         result = finetune(
             options.model,
             options.dataset,
@@ -249,20 +251,17 @@ def _finetune(options: argparse.Namespace) -> int:
             progress=not options.quiet,
             **given,
         )
+        if join_team("cpu").is_main:
+            print(result)  # noqa: T201
+            if options.push_to_hub is not None:
+                print(f"Pushed {result.push_to_hub(options.push_to_hub or None)}")  # noqa: T201
+            if options.plot is not None:
+                result.plot(options.plot)
+                print(f"Wrote {options.plot}")  # noqa: T201
     except CandidateError as error:
         raise ValueError(f"{options.model} cannot be used: {error}") from None
-    except LoadingError as error:
+    except (LoadingError, PushError) as error:
         raise ValueError(str(error)) from None
-    if join_team("cpu").is_main:
-        print(result)  # noqa: T201
-        if options.plot is not None:
-            result.plot(options.plot)
-            print(f"Wrote {options.plot}")  # noqa: T201
-        if options.push_to_hub is not None:
-            try:
-                print(f"Pushed {result.push_to_hub(options.push_to_hub or None)}")  # noqa: T201
-            except PushError as error:
-                raise ValueError(str(error)) from None
     return 0
 
 

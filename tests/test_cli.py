@@ -123,6 +123,24 @@ def test_select_with_a_model_that_does_not_exist_is_exit_code_two(folder, tmp_pa
     assert "there is no folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "message"), [("a b", "`repo_id` must be"), ("me/birds", "HF_HUB_OFFLINE is set")])
+def test_what_could_not_be_pushed_to_is_said_before_training(name, message, folder, model, tmp_path, capsys):
+    words = [
+        "finetune",
+        "--dataset",
+        folder,
+        "--model",
+        model,
+        "--output-dir",
+        tmp_path / "out",
+        "--push-to-hub",
+        name,
+    ]
+    assert main([*map(str, words)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

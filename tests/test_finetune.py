@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -358,3 +359,48 @@ def test_a_classifier_that_was_exchanged_by_hand_has_no_names(tmp_path):
             (module, processor), colours(), method="co-tuning", output_dir=tmp_path / name, **options
         )
         assert any("p(source class | target class)" in note for note in result.notes)
+
+
+def test_the_record_and_the_card_tell_how_it_was_made_and_no_folder(tmp_path):
+    data = DatasetDict(train=colours(24), other=colours(12, seed=1), test=colours(18, seed=2))
+    base = transformers_resnet(tmp_path / "secret" / "checkpoint")
+    ranking = hf_zoosel.rank_models(data, [base], cache=False, progress=False)
+    options = {key: value for key, value in QUICK.items() if key != "image_size"} | {"epochs": 1}
+    first = hf_zoosel.finetune(
+        ranking.best, data, split="train", validation=None, max_per_class=5, output_dir=tmp_path / "one", **options
+    )
+    assert (first.test_split, first.test_dataset) == ("test", None)
+    assert dict(first.arguments) == {"split": "train", "validation": None, "max_per_class": 5}
+    assert (first.chosen_by["place"], set(first.chosen_by["scores"])) == (1, {"lfc"})
+    second = hf_zoosel.finetune(base, data, test=colours(12, seed=3), output_dir=tmp_path / "two", **options)
+    assert (second.test_split, second.test_dataset is None, dict(second.chosen_by)) == (None, False, {})
+    for result in (first, second):
+        assert FinetuneResult.load(result.folder) == result
+        for path in result.folder.rglob("*"):
+            if path.suffix in (".md", ".json", ".yaml", ".csv") and path.name != "run.json":
+                assert "secret" not in path.read_text(), path
+    assert 'validation=None, split="train", max_per_class=5)' in (first.folder / "README.md").read_text()
+
+
+def test_the_code_of_a_card_trains_the_same_again(tmp_path, monkeypatch):
+    """Code that stands in a card is code that somebody runs."""
+    for name, rows in {"train": colours(24), "test": colours(12, seed=1)}.items():
+        (tmp_path / "birds").mkdir(exist_ok=True)
+        rows.to_parquet(tmp_path / "birds" / f"{name}.parquet")
+    (tmp_path / "images").mkdir()
+    colours(30, ["warm", "cold", "dark"], seed=2).to_parquet(tmp_path / "images" / "train.parquet")
+    transformers_resnet(tmp_path / "checkpoint")
+    monkeypatch.chdir(tmp_path)
+    options = {key: value for key, value in QUICK.items() if key != "image_size"} | {"epochs": 1}
+    source = hf_zoosel.select_source("birds", "images", "./checkpoint", num_samples=8, cache=tmp_path, progress=False)
+    result = hf_zoosel.finetune("./checkpoint", "birds", source=source, max_per_class=6, output_dir="out", **options)
+    card = (result.folder / "README.md").read_text()
+    assert "chosen one by one by `uot`" in card
+    (code,) = re.findall(r"```python\n(import hf_zoosel\n.*?)```", card, re.DOTALL)
+    (tmp_path / "selection.json").write_text((result.folder / "selection.json").read_text())
+    monkeypatch.setenv("HF_ZOOSEL_CACHE", str(tmp_path / "cache"))
+    found = {}
+    exec(code.replace('"checkpoint"', '"./checkpoint"'), found)
+    again = weights(found["result"])
+    assert all(torch.equal(tensor, again[name]) for name, tensor in weights(result).items())
+    assert found["result"].metrics == result.metrics

@@ -83,6 +83,8 @@ def test_it_selects_trains_measures_and_pushes(root, n_processes, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         repository = hub.repositories[f"me/{out.name}"]
         assert {"model.safetensors", "config.json", "README.md"} <= set(repository.files())
+        assert f"hf-hub:me/{out.name}" in repository.files()["README.md"].decode()  # though no owner was named
+        assert "local-dir:." in (out / "README.md").read_text()
     results = json.loads((out / "all_results.json").read_text())
     assert results["metrics"]["test_accuracy"] > 0.8
     assert len(results["source_classes"]) == 2
@@ -99,6 +101,8 @@ def test_it_selects_trains_measures_and_pushes(root, n_processes, tmp_path):
         (["--recipe", "momentun=0.9"], "momentun"),
         (["--source", "TARGET", "--method", "plain"], "source"),
         (["--learning_rate", "-1"], "learning_rate"),
+        (["--push_to_hub", "a b"], "`repo_id` must be"),
+        (["--push_to_hub", "me/birds"], "HF_HUB_OFFLINE is set"),
         (["--source", "TARGET", "--select", "uot", "--select_options", "scale=abc"], "`scale` must be of type float"),
     ],
 )

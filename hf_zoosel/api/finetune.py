@@ -172,8 +172,29 @@ def finetune(
     recipe = fitting_method(chosen, rows, guess=guess)
     candidate = with_image_size(one_candidate(model), recipe.image_size)
     on_hub = isinstance(dataset, str) and not Path(dataset).expanduser().exists()
+    told = {
+        "validation": validation,
+        "test": test,
+        "image_column": image_column,
+        "label_column": label_column,
+        "split": split,
+        "max_per_class": max_per_class,
+        "source_image_column": source_image_column,
+        "source_label_column": source_label_column,
+        "source_split": source_split,
+    }
     materials = Materials(
-        candidate, recipe, train, held_out, tested, rows, selection, dataset_id=str(dataset) if on_hub else None
+        candidate,
+        recipe,
+        train,
+        held_out,
+        tested,
+        rows,
+        selection,
+        dataset_id=str(dataset) if on_hub else None,
+        test_is_apart=not isinstance(test, str),
+        chosen_by=_chosen_by(model),
+        arguments={name: value for name, value in told.items() if _is_told(name, value)},
     )
     auto = source_weight == "auto"
     identity = call_identity(materials, rates, auto=auto, keep_source_head=keep_source_head)
@@ -184,6 +205,19 @@ def finetune(
     with released_unless_trained(options):
         ran, trials = choose_and_train(materials, rates, auto=auto, options=options)
         return publish(ran, trials, options=options)
+
+
+def _chosen_by(model: Any) -> dict[str, Any]:
+    """What a ranking says of the checkpoint that was taken from it."""
+    if not isinstance(model, CandidateResult) or model.rank is None:
+        return {}
+    return {"place": model.rank, "scores": {name: score.value for name, score in model.scores.items()}}
+
+
+def _is_told(name: str, value: Any) -> bool:
+    """Whether an argument has another value than it has by itself, and one that can be written down."""
+    is_plain = value is None or isinstance(value, str | int | float)
+    return is_plain and value != {"validation": 0.2, "test": "test"}.get(name)
 
 
 def _rates(learning_rate: float | Iterable[float] | None, recipe: Recipe) -> tuple[float, ...]:

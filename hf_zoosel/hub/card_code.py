@@ -24,18 +24,31 @@ classify = pipeline("image-classification", model="{model}")
 print(classify("image.jpg"))"""
 
 
+_TENSORS = """from safetensors.torch import load_file
+
+module = ...  # {architecture} of {n} classes, built as it was for the training
+module.load_state_dict(load_file({file}))"""
+
+
 def loading_code(facts: CardFacts) -> dict[str, str]:
     """Library -> Python that loads the model and names the class of ``image.jpg``.
 
-    Without a Hub id it loads from the folder it is run in.
+    Without a Hub id it loads from the folder it is run in. A module of a person's own gets its tensors back.
     """
-    if facts.library_name is None:
-        return {}
     on_hub = is_hub_id(facts.name, owned=True)
+    if facts.library_name is None:
+        return {} if facts.architecture is None else {"safetensors": _tensors_code(facts, on_hub=on_hub)}
     blocks = {"transformers": _PIPELINE.format(model=facts.name if on_hub else ".")}
     if facts.library_name == "timm":  # transformers loads it too
         return {"timm": _TIMM.format(model=f"hf-hub:{facts.name}" if on_hub else "local-dir:."), **blocks}
     return blocks
+
+
+def _tensors_code(facts: CardFacts, *, on_hub: bool) -> str:
+    weights = _python("model.safetensors")
+    file = f"hf_hub_download({_python(facts.name)}, {weights})" if on_hub else weights
+    code = _TENSORS.format(architecture=one_line(facts.architecture or ""), n=len(facts.class_names), file=file)
+    return f"from huggingface_hub import hf_hub_download\n{code}" if on_hub else code
 
 
 def training_code(facts: CardFacts) -> str | None:
@@ -56,11 +69,14 @@ def training_code(facts: CardFacts) -> str | None:
     if facts.source is not None:
         lines += list(_source_lines(facts))
         options.append("source=source")
+        if facts.source_method is not None:
+            options.append(f"source_data={_python(public(facts.source))}")
     if facts.recipe:
         lines += ["recipe = Recipe(", *(f"    {one}," for one in _keywords(given)), ")"]
         options.append("recipe=recipe")
     else:
         options += _keywords(given)
+    options += [f"{name}={_python(value)}" for name, value in facts.arguments.items()]
     return "\n".join([*lines, f"result = hf_zoosel.finetune({', '.join(['model', 'data', *options])})"])
 
 
@@ -70,14 +86,10 @@ def _imports(recipe: Mapping[str, Any]) -> str:
 
 def _source_lines(facts: CardFacts) -> Iterator[str]:
     assert facts.source is not None
-    source = _python(public(facts.source))
     if facts.source_method is None:
-        yield f"source = {source}"
-        return
-    options = {"method": facts.source_method}
-    n = len(facts.source_classes)
-    count = "" if n == 0 else f", num_classes={None if facts.source_method == 'all' else n}"
-    yield f"source = hf_zoosel.select_source(data, {source}, model, {', '.join(_keywords(options))}{count})"
+        yield f"source = {_python(public(facts.source))}"
+    else:
+        yield 'source = hf_zoosel.SourceSelection.load("selection.json")  # it lies beside this card'
 
 
 def _keywords(given: Mapping[str, Any]) -> Iterator[str]:

@@ -10,8 +10,9 @@ from hf_zoosel.hub.markdown import one_line
 from hf_zoosel.ranking.mapping import FrozenMapping
 
 Library = Literal["timm", "transformers"]
+Unit = Literal["class", "cluster", "sample"]
 _EMPTY: FrozenMapping[Any] = FrozenMapping()
-_CHOSEN_BY = ("metric", "place", "n_candidates")
+_CHOSEN_BY = ("place", "scores")
 _HUB_ID = re.compile(r"[\w-](?:[\w.-]*[\w-])?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -31,12 +32,14 @@ class CardFacts:
         architecture: What the network is.
         dataset_id: Hub id of the data set; None if it is not on the Hub.
         test_split: Split of that data set that the test figures are of, if it is one of its own.
-        chosen_by: How the base was chosen: ``metric``, ``place`` in the ranking, ``n_candidates``, as far as known.
+        test_dataset: Name of the data set that the test figures are of, if it is another one.
+        chosen_by: How the base was chosen, if by a ranking: ``place`` in it, and ``scores``, metric -> value.
         source: Pre-training data that was mixed in.
         source_classes: Its classes that were.
-        source_method: How they were chosen.
+        source_method: How they were chosen; the choice is in ``selection.json`` beside the card.
+        source_unit: What was chosen of it.
         n_source: Its images that were.
-        source_notes: What a person should know about them, one sentence each.
+        arguments: What ``finetune`` was given beside model, data, source and recipe.
         recipe: Every choice of the training, by name.
         method: How it was trained.
         metrics: Name -> value, such as ``test_accuracy`` or ``validation_accuracy``; accuracies in [0, 1].
@@ -66,12 +69,14 @@ class CardFacts:
     architecture: str | None = None
     dataset_id: str | None = None
     test_split: str | None = None
+    test_dataset: str | None = None
     chosen_by: Mapping[str, Any] | None = None
     source: str | None = None
     source_classes: tuple[str, ...] = ()
     source_method: str | None = None
+    source_unit: Unit | None = None
     n_source: int | None = None
-    source_notes: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = _EMPTY
     recipe: Mapping[str, Any] = _EMPTY
     method: str | None = None
     metrics: Mapping[str, float] = _EMPTY
@@ -84,9 +89,9 @@ class CardFacts:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("class_names", "source_classes", "source_notes", "notes"):
+        for name in ("class_names", "source_classes", "notes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("recipe", "metrics", "versions", "chosen_by"):
+        for name in ("recipe", "metrics", "versions", "chosen_by", "arguments"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
         _check(self)
@@ -115,7 +120,7 @@ def is_hub_id(text: str | None, *, owned: bool = False) -> bool:
 
 
 def _check(facts: CardFacts) -> None:
-    for name in ("name", "dataset", "base_model", "source"):
+    for name in ("name", "dataset", "base_model", "source", "test_dataset"):
         if getattr(facts, name) is not None and not one_line(getattr(facts, name)):
             raise ValueError(f"`{name}` must not be empty, got {getattr(facts, name)!r}. Name it.")
     if not facts.class_names:

@@ -40,6 +40,32 @@ def model_card(facts: CardFacts) -> "ModelCard":
     return ModelCard.from_template(_metadata(facts), template_path=str(_TEMPLATE), **_content(facts))
 
 
+def card_text(facts: CardFacts) -> str:
+    """What ``README.md`` holds."""
+    return model_card(facts).content + "\n"
+
+
+def published_card(folder: str | os.PathLike[str], own: CardFacts, facts: CardFacts) -> str:
+    """The card to publish: of the facts, but where somebody has edited the one in the folder, that one.
+
+    Args:
+        folder: Where the model lies.
+        own: What its card was written from.
+        facts: What is known of the published model. Its licence goes into an edited card too.
+    """
+    from huggingface_hub import ModelCard
+
+    path = Path(folder) / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else None
+    if text is None or text == card_text(own):
+        return card_text(facts)
+    if facts.license is None:
+        return text
+    card = ModelCard(text)
+    card.data["license"] = facts.license
+    return str(card)
+
+
 def write_card(facts: CardFacts, folder: str | os.PathLike[str]) -> Path:
     """Write ``README.md`` and, for a test accuracy on a data set of the Hub, ``.eval_results/hf_zoosel.yaml``.
 
@@ -55,7 +81,7 @@ def write_card(facts: CardFacts, folder: str | os.PathLike[str]) -> Path:
     """
     folder = Path(folder)
     card, results = folder / "README.md", folder / EVAL_RESULTS
-    _write(card, model_card(facts).content + "\n")
+    _write(card, card_text(facts))
     text = _eval_results(facts)
     if text is not None:
         _write(results, text)
@@ -105,13 +131,14 @@ def _evaluations(facts: CardFacts) -> "Iterator[EvalResult]":
     from huggingface_hub import EvalResult
 
     split = _headline_split(facts)
+    elsewhere = facts.test_dataset if split == "test" else None
     for metric, name in _SHARES.items():
         if f"{split}_{metric}" in facts.metrics:
             yield EvalResult(
                 task_type=_TASK,
                 task_name="Image Classification",
-                dataset_type=facts.dataset_id or public(facts.dataset),
-                dataset_name=public(facts.dataset),
+                dataset_type=public(elsewhere or facts.dataset_id or facts.dataset),
+                dataset_name=public(elsewhere or facts.dataset),
                 dataset_split=facts.test_split if split == "test" else None,
                 metric_type=metric,
                 metric_name=f"{split} {name}",
@@ -121,7 +148,7 @@ def _evaluations(facts: CardFacts) -> "Iterator[EvalResult]":
 
 def _eval_results(facts: CardFacts) -> str | None:
     """The newer form, in YAML; None where the Hub's client does not know it or there is nothing to say in it."""
-    if facts.dataset_id is None or "test_accuracy" not in facts.metrics:
+    if facts.dataset_id is None or facts.test_dataset is not None or "test_accuracy" not in facts.metrics:
         return None
     try:
         from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
@@ -163,12 +190,13 @@ def _content(facts: CardFacts) -> dict[str, Any]:
         "source_classes": listed(shown),
         "more_source_classes": len(facts.source_classes) - len(shown),
         "source_method": _code_or_none(facts.source_method),
-        "source_notes": [escaped(note) for note in facts.source_notes],
+        "one_by_one": facts.source_unit == "sample",
         "notes": [escaped(note) for note in facts.notes],
         "loading": loading_code(facts),
         "where": "" if is_hub_id(facts.name, owned=True) else ", run in the folder of the model",
         "results": results,
         "n_test": facts.n_test if any(row[1] == "test" for row in results) else None,
+        "test_dataset": None if facts.test_dataset is None else escaped(public(facts.test_dataset)),
         "interval": facts.interval,
         "has_validation": any(row[1] == "validation" for row in results),
         "method": _code_or_none(facts.method),
@@ -196,13 +224,13 @@ def _base(facts: CardFacts) -> str | None:
 
 
 def _chosen(by: Mapping[str, Any] | None) -> str | None:
-    """A sentence on the ranking it was taken from."""
+    """What is known of the ranking it was taken from."""
     if not by:
         return None
-    place = f"Number {by['place']}" if "place" in by else "Chosen"
-    among = f" of {by['n_candidates']} candidates" if "n_candidates" in by else ""
-    metric = f" by the transferability metric {code(str(by['metric']))}" if "metric" in by else ""
-    return f"{place}{among}{metric}, before any of them was fine-tuned."
+    place = f"Number {by['place']} of a ranking" if "place" in by else "Chosen from a ranking"
+    scores = ", ".join(f"{code(str(name))} {value:.4g}" for name, value in by.get("scores", {}).items())
+    told = f" Its scores: {scores}." if scores else ""
+    return f"{place} by transferability, before any candidate was fine-tuned.{told}"
 
 
 def _result_rows(facts: CardFacts) -> Iterator[tuple[str, str, str, str]]:

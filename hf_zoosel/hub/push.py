@@ -1,7 +1,7 @@
 """A fine-tuned model's folder to the Hub, in one commit."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ def push_folder(
     token: str | None = None,
     commit_message: str = "Upload model fine-tuned with hf_zoosel",
     ignore: Sequence[str] = _IGNORED,
+    card: Callable[[str], str] | None = None,
 ) -> str:
     """Upload a folder to a model repository, which is made if it is not there.
 
@@ -45,6 +46,7 @@ def push_folder(
         token: Access token; the one of ``hf auth login`` or ``HF_TOKEN`` if None.
         commit_message: First line of the commit.
         ignore: Patterns of paths that are not uploaded, such as ``"logs/*"``.
+        card: Text of ``README.md`` by the repository's whole name; the folder's own file if None.
 
     Returns:
         Address of the commit; of the newest one where nothing has changed.
@@ -55,15 +57,12 @@ def push_folder(
     """
     from huggingface_hub import HfApi
 
-    files = _files(Path(folder), ignore)
-    if not is_hub_id(repo_id):
-        raise ValueError(
-            f"`repo_id` must be `name` or `owner/name` of letters, digits, '-', '_' and '.', got {repo_id!r}. "
-            "Correct it."
-        )
-    _check_can_reach(repo_id, token)
+    files: dict[str, Path | bytes] = dict(_files(Path(folder), ignore))
+    check_can_push(repo_id, token)
     try:
-        return _commit(HfApi(token=token), files, repo_id, private=private, revision=revision, message=commit_message)
+        return _commit(
+            HfApi(token=token), files, repo_id, card=card, private=private, revision=revision, message=commit_message
+        )
     except Exception as error:  # of the Hub, of whatever HTTP client it uses, of the file system
         raise _explained(error, repo_id) from error
 
@@ -94,9 +93,20 @@ def _is_sent(name: str, ignore: Sequence[str]) -> bool:
     return not is_hidden or any(fnmatch(name, pattern) for pattern in _HIDDEN_BUT_SENT)
 
 
-def _check_can_reach(repo_id: str, token: str | None) -> None:
+def check_can_push(repo_id: str, token: str | None = None) -> None:
+    """Refuse what could not be pushed to, before anything is trained for it; nothing is sent.
+
+    Raises:
+        ValueError: If the name is none.
+        PushError: If one is not logged in, or offline.
+    """
     from huggingface_hub import constants, get_token
 
+    if not is_hub_id(repo_id):
+        raise ValueError(
+            f"`repo_id` must be `name` or `owner/name` of letters, digits, '-', '_' and '.', got {repo_id!r}. "
+            "Correct it."
+        )
     if constants.HF_HUB_OFFLINE:
         raise PushError(f"{repo_id} cannot be pushed to: HF_HUB_OFFLINE is set. Unset it and push again.")
     if (token or get_token()) is None:
@@ -104,15 +114,24 @@ def _check_can_reach(repo_id: str, token: str | None) -> None:
 
 
 def _commit(
-    api: "HfApi", files: dict[str, Path], repo_id: str, *, private: bool | None, revision: str | None, message: str
+    api: "HfApi",
+    files: dict[str, Path | bytes],
+    repo_id: str,
+    *,
+    card: Callable[[str], str] | None,
+    private: bool | None,
+    revision: str | None,
+    message: str,
 ) -> str:
     from huggingface_hub import CommitOperationAdd
 
     owned = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     if revision is not None and not revision.startswith("refs/"):
         api.create_branch(owned, branch=revision, exist_ok=True)
+    if card is not None:
+        files["README.md"] = card(owned).encode()
     # not upload_folder: with hf_xet it commits large folders in parts
-    operations = [CommitOperationAdd(name, path) for name, path in files.items()]
+    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     return str(api.create_commit(owned, operations, commit_message=message, revision=revision).commit_url)
 
 

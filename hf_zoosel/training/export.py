@@ -38,7 +38,7 @@ def save_model(
 
     A timm model loads with ``timm.create_model("local-dir:FOLDER", pretrained=True)``, a timm or transformers model
     with ``AutoModelForImageClassification`` and ``pipeline("image-classification", FOLDER)``. Of any other module
-    the tensors are written, and a README.md that says how to load them.
+    the tensors are written, and ``hf_zoosel.json``, which names it and its classes.
 
     Args:
         model: The fine-tuned model.
@@ -149,19 +149,6 @@ def _save_other(module: nn.Module, folder: Path, names: list[str]) -> None:
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     _save_tensors(module.state_dict(), folder / WEIGHTS)
     _write_json({"module": kind, "class_names": names, "weights": WEIGHTS}, folder / OTHER)
-    text = f"""# Fine-tuned {type(module).__qualname__}
-
-Build the module (`{kind}`) with {len(names)} classes and give it the tensors:
-
-```python
-from safetensors.torch import load_file
-
-module.load_state_dict(load_file("{WEIGHTS}"))
-```
-
-`{OTHER}` names the classes in the order of its outputs.
-"""
-    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:

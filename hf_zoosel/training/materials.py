@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hf_zoosel.selection import SourceSelection
@@ -35,6 +36,9 @@ class Materials:
         source: Rows to train with beside the target; None for none.
         selection: How the source was chosen, if it was.
         dataset_id: Hub id of the target; None if it is not on the Hub.
+        test_is_apart: Whether the test rows are of another data set than the target.
+        chosen_by: How the checkpoint was chosen, if by a ranking.
+        arguments: What of the call is neither model, data nor recipe.
         notes: What a person should know.
     """
 
@@ -46,6 +50,9 @@ class Materials:
     source: LabelledRows | None = None
     selection: SourceSelection | None = None
     dataset_id: str | None = None
+    test_is_apart: bool = False
+    chosen_by: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

@@ -69,6 +69,7 @@ def _result(
                 f"n_{name}": seen.n,
             }
     shown = tested or ran.validation
+    of_test = None if tested is None else materials.test
     rows = {"target": materials.train, "validation": materials.validation, "test": materials.test}
     return FinetuneResult(
         folder=options.folder,
@@ -84,10 +85,15 @@ def _result(
         source=None if materials.source is None else materials.source.name,
         source_classes=() if materials.source is None else materials.source.class_names,
         source_method=None if materials.selection is None else materials.selection.method,
+        source_unit=None if materials.selection is None else materials.selection.unit,
         base_model=materials.candidate.origin,
         library=_library(ran),
         architecture=materials.candidate.architecture,
         dataset_id=materials.dataset_id,
+        test_split=None if of_test is None or not of_test.split or materials.test_is_apart else of_test.split,
+        test_dataset=of_test.name if of_test is not None and materials.test_is_apart else None,
+        chosen_by=materials.chosen_by,
+        arguments=materials.arguments,
         seed=materials.recipe.seed,
         notes=_notes(ran, tested, options),
         versions={library: version(library) for library in _LIBRARIES},

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +11,7 @@ from hf_zoosel.ranking.json_file import check_schema, load, plain, save
 from hf_zoosel.ranking.mapping import FrozenMapping
 from hf_zoosel.ranking.record import Setting
 from hf_zoosel.ranking.shown import Shown
+from hf_zoosel.selection.record import Unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +49,15 @@ class FinetuneResult(Shown):
         source: The data that was mixed in.
         source_classes: Its classes.
         source_method: How they were chosen; None where all were taken.
+        source_unit: What was chosen: classes, clusters or single images.
         base_model: What to cite as the base: a Hub id where there is one.
         library: The library whose architecture it is; None for a module of a person's own.
         architecture: What the network is.
         dataset_id: Hub id of the target; None if it is not on the Hub.
+        test_split: Split of the target that the test figures are of.
+        test_dataset: Name of the data set they are of, if it is another one.
+        chosen_by: How the checkpoint was chosen, if by a ranking: ``place`` and ``scores``.
+        arguments: What of the call is neither model, data nor recipe: splits, columns, numbers of images.
         seed: Of everything random.
         notes: What a person should know.
         versions: Package -> version.
@@ -71,10 +77,15 @@ class FinetuneResult(Shown):
     source: str | None = None
     source_classes: tuple[str, ...] = ()
     source_method: str | None = None
+    source_unit: Unit | None = None
     base_model: str | None = None
     library: Literal["timm", "transformers"] | None = None
     architecture: str | None = None
     dataset_id: str | None = None
+    test_split: str | None = None
+    test_dataset: str | None = None
+    chosen_by: Mapping[str, Any] = _EMPTY
+    arguments: Mapping[str, str | int | float | None] = _EMPTY
     seed: int = 0
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = _EMPTY
@@ -85,7 +96,7 @@ class FinetuneResult(Shown):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("history", "trials"):
             object.__setattr__(self, name, tuple(FrozenMapping(row) for row in getattr(self, name)))
-        for name in ("metrics", "recipe", "versions", "revisions"):
+        for name in ("metrics", "recipe", "versions", "revisions", "chosen_by", "arguments"):
             object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
         object.__setattr__(self, "folder", Path(self.folder))
         if self.interval is not None:
@@ -117,17 +128,20 @@ class FinetuneResult(Shown):
         private: bool | None = None,
         revision: str | None = None,
         token: str | None = None,
+        license: str | None = None,
         commit_message: str = "Upload a model fine-tuned with hf_zoosel",
     ) -> str:
         """Upload model, card, results and record to a Hub repository, in one commit.
 
-        Of several processes one alone should call it.
+        A card that was edited in the folder is uploaded as it is; otherwise it loads the model from the Hub. Of
+        several processes one alone should call it.
 
         Args:
             repo_id: ``owner/name``, or ``name`` for a repository of one's own; the name of the folder if None.
             private: Whether a new repository is private; the owner's default if None.
             revision: Branch to commit to; the main branch if None.
             token: Access token; the one of ``hf auth login`` or ``HF_TOKEN`` if None.
+            license: Identifier of the licence, such as ``"apache-2.0"``, for the card's header.
             commit_message: First line of the commit.
 
         Returns:
@@ -137,13 +151,22 @@ class FinetuneResult(Shown):
             ValueError: If the name is none, or the card is refused.
             PushError: If one is not logged in, may not write there, the Hub is out of reach, or it fails.
         """
-        from hf_zoosel.hub.model_card import write_card
+        from hf_zoosel.hub.model_card import published_card
         from hf_zoosel.hub.push import push_folder
 
-        repo_id = repo_id or self.folder.resolve().name
-        write_card(self.card_facts(repo_id), self.folder)
+        def card(repository: str) -> str:
+            return published_card(
+                self.folder, self.card_facts(), replace(self.card_facts(repository), license=license)
+            )
+
         return push_folder(
-            self.folder, repo_id, private=private, revision=revision, token=token, commit_message=commit_message
+            self.folder,
+            repo_id or self.folder.resolve().name,
+            private=private,
+            revision=revision,
+            token=token,
+            commit_message=commit_message,
+            card=card,
         )
 
     def card_facts(self, name: str | None = None) -> "CardFacts":
@@ -160,6 +183,9 @@ class FinetuneResult(Shown):
             name=name or f"{short}-{self.dataset.rpartition('/')[2]}",
             dataset=self.dataset,
             dataset_id=self.dataset_id,
+            test_split=self.test_split,
+            test_dataset=self.test_dataset,
+            chosen_by=self.chosen_by,
             class_names=self.class_names,
             n_train=counts.get("n_train"),
             base_model=self.base_model or self.model,
@@ -169,7 +195,9 @@ class FinetuneResult(Shown):
             source=self.source,
             source_classes=self.source_classes,
             source_method=self.source_method,
+            source_unit=self.source_unit,
             n_source=counts.get("n_source"),
+            arguments=self.arguments,
             recipe=self.recipe,
             method=self.method,
             metrics={key: value for key, value in self.metrics.items() if key not in counts},

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings, strategies as st
 from markdown_it import MarkdownIt
 from yaml import safe_load
 
-from hf_zoosel.hub.card_code import training_code
+from hf_zoosel.hub.card_code import loading_code, training_code
 from hf_zoosel.hub.markdown import one_line
-from hf_zoosel.hub.model_card import EVAL_RESULTS, CardFacts, model_card, write_card
+from hf_zoosel.hub.model_card import EVAL_RESULTS, CardFacts, card_text, model_card, published_card, write_card
 from hf_zoosel.zoo.published import published_accuracy
 from tests.loopback_hub.uploads import problems_of
 
@@ -29,12 +29,13 @@ FULL = CardFacts(
     architecture="resnet18",
     dataset_id="me/birds-data",
     test_split="test",
-    chosen_by={"metric": "lfc", "place": 1, "n_candidates": 12},
+    chosen_by={"place": 1, "scores": {"lfc": 0.12345, "leep": -1.5}},
     source="imagenet-1k",
     source_classes=tuple(f"source class {number}" for number in range(25)),
     source_method="uot",
+    source_unit="class",
     n_source=2500,
-    source_notes=("3 target classes are served badly.",),
+    arguments={"split": "train", "validation": None},
     recipe={"method": "joint", "epochs": 3, "augmentation": {"scale": (0.5, 1.0)}, "regularizers": {"l2_sp": 0.1}},
     method="joint",
     metrics={"validation_accuracy": 0.8, "test_accuracy": 0.75, "test_balanced_accuracy": 0.7, "test_loss": 0.9},
@@ -152,8 +153,8 @@ def test_the_first_source_classes_are_named_and_all_are_counted():
     assert "2500 images of imagenet-1k, 25 classes, chosen by `uot`" in text
     assert "source class 19, and 5 more." in text
     assert "source class 20" not in text
-    few = model_card(replace(FULL, source_classes=("cat",))).text
-    assert "1 class, chosen by `uot`. They are: cat. 3 target classes" in few
+    few = model_card(replace(FULL, source_classes=("cat",), source_unit="sample")).text
+    assert "1 class, chosen one by one by `uot`. They are: cat." in few
 
 
 def test_a_thousand_classes_are_folded():
@@ -220,7 +221,14 @@ def test_only_a_model_of_the_hub_is_a_base_in_the_header(base, revision, known):
 def test_the_training_code_says_model_data_source_and_every_choice():
     calls = [node for node in ast.walk(ast.parse(training_code(FULL))) if isinstance(node, ast.Call)]
     by_name = {ast.unparse(call.func): call for call in calls}
-    assert set(by_name) == {"hf_zoosel.select_source", "hf_zoosel.finetune", "Recipe", "Augmentation"}
+    assert set(by_name) == {"hf_zoosel.SourceSelection.load", "hf_zoosel.finetune", "Recipe", "Augmentation"}
+    assert {one.arg: ast.unparse(one.value) for one in by_name["hf_zoosel.finetune"].keywords} == {
+        "source": "source",
+        "source_data": "'imagenet-1k'",
+        "recipe": "recipe",
+        "split": "'train'",
+        "validation": "None",
+    }
     assert f"timm/resnet18.a1_in1k@{COMMIT}" in training_code(FULL)
     assert {one.arg: ast.unparse(one.value) for one in by_name["Recipe"].keywords} == {
         "method": "'joint'",
@@ -252,6 +260,7 @@ def test_the_recipe_of_the_code_is_the_recipe():
         ({"library_name": "keras"}, "`library_name` must be"),
         ({"dataset_id": "../data"}, "`dataset_id` must be a Hub id"),
         ({"chosen_by": {"rank": 1}}, "`chosen_by` must hold some of"),
+        ({"test_dataset": ""}, "`test_dataset` must not be empty"),
         ({"metrics": {"test_loss": float("nan")}}, "`metrics` must be finite"),
         ({"interval": (0.9, 0.1)}, "`interval` must be two shares in order"),
     ],
@@ -265,3 +274,45 @@ def test_the_template_is_part_of_the_package():
     root = Path(__file__).parents[2]
     data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     assert [(root / "hf_zoosel/hub" / name).is_file() for name in data["hf_zoosel.hub"]] == [True]
+
+
+def test_the_ranking_it_was_chosen_by_is_told():
+    text = model_card(FULL).text
+    assert (
+        "Number 1 of a ranking by transferability, before any candidate was fine-tuned. Its scores: `lfc` 0.1235"
+        in text
+    )
+    assert "How the base model was chosen" not in model_card(replace(FULL, chosen_by={})).text
+
+
+def test_figures_of_another_data_set_are_not_the_targets(tmp_path):
+    card = write_card(replace(FULL, test_split=None, test_dataset="/home/me/our owls"), tmp_path)
+    (index,) = metadata_load(card)["model-index"]
+    assert [one["dataset"] for one in index["results"]] == [{"name": "our owls", "type": "our owls"}]
+    assert "The test figures are of 100 images of our owls." in card.read_text()
+    assert not (tmp_path / EVAL_RESULTS).exists()
+    only = model_card(replace(FULL, metrics={"validation_accuracy": 0.7}, test_dataset=None))
+    assert [one.dataset_type for one in only.data.eval_results] == ["me/birds-data"]
+
+
+@pytest.mark.parametrize("name", ["birds", "me/birds"])
+def test_the_tensors_of_a_module_of_ones_own_have_code_too(name):
+    code = loading_code(replace(FULL, name=name, library_name=None, architecture="Net"))["safetensors"]
+    called = {ast.unparse(node.func) for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)}
+    assert called == {"module.load_state_dict", "load_file"} | ({"hf_hub_download"} if "/" in name else set())
+    assert "Net of 2 classes" in code
+
+
+def test_a_card_that_somebody_edited_is_published_as_it_is(tmp_path):
+    there = replace(BARE, name="me/birds", library_name="timm")
+    assert published_card(tmp_path, BARE, there) == card_text(there)
+    write_card(BARE, tmp_path)
+    assert published_card(tmp_path, BARE, there) == card_text(there)
+    with (tmp_path / "README.md").open("a") as file:
+        file.write("My own words.\n")
+    assert published_card(tmp_path, BARE, there) == card_text(BARE) + "My own words.\n"
+    licensed = published_card(tmp_path, BARE, replace(there, license="mit"))
+    assert ModelCard(licensed).data.license == "mit"
+    assert "My own words." in licensed
+    assert problems_of(licensed) == []
+    assert (tmp_path / "README.md").read_text().endswith("My own words.\n")

@@ -136,12 +136,11 @@ def test_a_grey_network_is_loaded_as_one(save, image):
         torch.testing.assert_close(again.load()(pixels_of(again, image)).logits, model(pixels).target, **CLOSE)
 
 
-def test_a_module_of_neither_library_is_written_with_its_names_and_how_to_load_it(save):
+def test_a_module_of_neither_library_is_written_with_its_names(save):
     with pytest.warns(UserWarning, match="preprocessing of it is no configuration"):
         model, pixels, folder = save((Probabilities(), TO_TENSOR))
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "hf_zoosel.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["hf_zoosel.json", "model.safetensors"]
     assert json.loads((folder / "hf_zoosel.json").read_text(encoding="utf-8"))["class_names"] == list(NAMES)
-    assert "load_state_dict(load_file(" in (folder / "README.md").read_text()
     module = Probabilities()
     module.head = nn.Conv2d(8, 3, 1)
     module.load_state_dict(load_file(folder / "model.safetensors"))
