@@ -381,3 +381,49 @@ def test_the_result_says_what_a_name_stood_for(tmp_path):
     assert ranking["saved"].source == str(tmp_path / "model")
     assert ranking["in memory"].source is None
     assert ranking["gone"].source == "embedded:nothing"
+
+
+class Flattening(nn.Module):
+    """A home-made network as tutorials write them: it counts on maps that are contiguous."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.shift = nn.Parameter(torch.zeros(1, 1, 1, 1, 3))  # channels-last cannot be had of five dimensions
+        self.head = nn.Linear(8 * 16, 3)
+
+    def forward(self, pixels):
+        maps = torch.relu(self.second(torch.relu(self.first(pixels + self.shift.mean()))))
+        maps = nn.functional.adaptive_avg_pool2d(maps, 4)
+        return self.head(maps.view(maps.size(0), -1))
+
+
+def test_code_that_flattens_by_view_is_ranked_and_trained(tmp_path):
+    torch.manual_seed(0)
+    model = (Flattening(), to_tensor)
+    ranking = rank(pictures(), {"mine": model}, ["lfc", "leep", "lgc"], cache=False)
+    assert not ranking.failures
+    assert set(ranking.best.scores) == {"lfc", "leep", "lgc"}
+    with pytest.warns(UserWarning, match="is no configuration"):
+        result = hf_zoosel.finetune(
+            model, pictures(), epochs=1, batch_size=8, num_workers=0, output_dir=tmp_path / "out", progress=False
+        )
+    assert result.history
+
+
+def test_the_source_has_columns_and_a_split_of_its_own():
+    source = pictures(seed=1).rename_columns({"label": "species"})
+    source = source.add_column("sex", [0, 1] * (len(source) // 2)).cast_column("sex", ClassLabel(names=["f", "m"]))
+    splits = DatasetDict(train=source.select(range(6)), sample=source)
+    with pytest.raises(ValueError, match=r"`source` must .* Pass `source_label_column="):
+        rank(pictures(), {"a": tiny()}, "otce", source=splits)
+    named = {"source_label_column": "species", "source_split": "sample"}
+    ranking = rank(pictures(), {"a": tiny()}, "otce", source=splits, **named)
+    expected = rank(pictures(), {"a": tiny()}, "otce", source=source.remove_columns("sex"))
+    assert ranking.best.scores == expected.best.scores
+
+
+def test_no_cache_named_is_the_default_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ZOOSEL_CACHE", str(tmp_path / "kept"))
+    rank(pictures(), {"a": tiny()}, cache=None)
+    assert any((tmp_path / "kept").rglob("*.safetensors"))

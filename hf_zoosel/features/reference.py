@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from hf_zoosel.tasks import ImageError, Task
 from hf_zoosel.zoo import Candidate, Network, Preprocess
+from hf_zoosel.zoo.network import moved_to
 from hf_zoosel.zoo.preprocess import digest
 
 _READ_AT_ONCE = 64
@@ -40,7 +40,7 @@ class Recipe:
     seed: int = 0
 
 
-def trained_on(task: Task, recipe: Recipe | None = None) -> Candidate:
+def trained_on(task: Task, recipe: Recipe | None = None, device: torch.device | None = None) -> Candidate:
     """A small network that is trained on the task's images when it is loaded.
 
     It can be extracted like any candidate; its revision is the content it is trained on and the recipe, so that
@@ -55,7 +55,11 @@ def trained_on(task: Task, recipe: Recipe | None = None) -> Candidate:
     preprocess = Preprocess(digest("square", recipe.size), partial(_square, recipe.size), (0.5,) * 3, (0.25,) * 3)
     architecture = f"{recipe.architecture} trained on the task"
     return Candidate(
-        "reference", hasher.hexdigest(), architecture, preprocess, partial(_train, task, recipe, preprocess)
+        "reference",
+        hasher.hexdigest(),
+        architecture,
+        preprocess,
+        partial(_train, task, recipe, preprocess, device or torch.device("cpu")),
     )
 
 
@@ -66,22 +70,22 @@ def _square(size: int, image: object) -> np.ndarray:
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR))  # its own: PIL's is read-only
 
 
-def _train(task: Task, recipe: Recipe, preprocess: Preprocess) -> Network:
+def _train(task: Task, recipe: Recipe, preprocess: Preprocess, device: torch.device) -> Network:
     import timm
 
     pixels, labels = _pixels(task, preprocess)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.default_generator.manual_seed(recipe.seed)  # torch.manual_seed would seed the caller's GPUs too
         module = timm.create_model(recipe.architecture, num_classes=task.n_classes)
-        module = cast(Any, module).to(memory_format=torch.channels_last).train()  # missing from torch's stubs
+        moved_to(module.train(), device, channels_last=True)
         optimizer = torch.optim.SGD(module.parameters(), recipe.rate, momentum=0.9, weight_decay=1e-4, nesterov=True)
         milestones = [recipe.epochs // 2, recipe.epochs * 5 // 6]
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
         for _ in range(recipe.epochs):
             for rows in torch.randperm(len(labels)).split(32):
-                _step(module, preprocess.batch(pixels[rows]), labels[rows], optimizer)
+                _step(module, preprocess.batch(pixels[rows].to(device)), labels[rows].to(device), optimizer)
             schedule.step()
-    return Network(module)
+    return Network(module.cpu())
 
 
 def _step(module: nn.Module, batch: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:

@@ -71,6 +71,7 @@ class TwoHeads(nn.Module):
         self.n_target = n_target
         self.n_features = features.shape[1]
         self.has_kept_head = keep_head and trained
+        self.channels_last = network.channels_last
         self._forward = network.forward
         self._watch = MapWatch(self.body, stages_of(self.body, lambda: network(sample_pixels)))
 

@@ -25,6 +25,7 @@ from hf_zoosel.training.norms import rows_for_statistics
 from hf_zoosel.training.objective import Objective
 from hf_zoosel.training.recipe import Recipe
 from hf_zoosel.training.refit import refit_head
+from hf_zoosel.zoo.network import moved_to
 
 _TO_CALIBRATE = 10  # held-out images a class
 
@@ -139,7 +140,8 @@ def prepare(materials: Materials, team: Team, num_workers: int | None) -> tuple[
     views = make_views(preprocess, recipe.augmentation)
     feed = Feed(materials.train, materials.validation, materials.source, views, preprocess, recipe, team, num_workers)
     built = build(materials.candidate, recipe, len(materials.train.class_names), materials.source, _sample(feed))
-    return _on_device(built.model, team.device), replace(feed, source=built.source), built
+    moved_to(built.model, team.device, channels_last=built.model.channels_last)
+    return built.model, replace(feed, source=built.source), built
 
 
 def relationship_of(model: TwoHeads, feed: Feed, materials: Materials) -> Relationship:
@@ -183,11 +185,6 @@ def _sample(feed: Feed) -> Tensor:
 
     pixels = torch.from_numpy(feed.views.evaluation(Image.new("RGB", (64, 64), (127, 127, 127))).copy())
     return feed.preprocess.batch(torch.stack([pixels, pixels]))
-
-
-def _on_device(model: TwoHeads, device: torch.device) -> TwoHeads:
-    moved: Any = model  # memory_format is missing from torch's stubs
-    return moved.to(device=device, memory_format=torch.channels_last)
 
 
 def _train(

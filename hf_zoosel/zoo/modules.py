@@ -47,7 +47,10 @@ def from_module(module: nn.Module, transform: Any, name: str) -> Candidate:
 
     def load() -> Network:
         copy = _copied(module)
-        return timm_models.watch(copy) if is_timm else Network(copy, _first_tensor)
+        if is_timm:
+            return timm_models.watch(copy)
+        of_a_library = hasattr(module, "config")  # transformers' code takes either memory format
+        return Network(copy, _first_tensor if of_a_library else _own, channels_last=of_a_library)
 
     processor = timm_models.data_config(module) if transform is None else transform
     preprocess = from_timm(processor) if transform is None else _from_transform(transform)
@@ -68,6 +71,10 @@ def _names(module: Any, is_timm: bool) -> tuple[str, ...] | None:
 
 def _from_transform(transform: Callable[..., Any]) -> Preprocess:
     return from_image_processor(transform) if is_image_processor(transform) else from_callable(transform)
+
+
+def _own(module: nn.Module, pixels: Tensor) -> Tensor:
+    return _first_tensor(module, pixels.contiguous())
 
 
 def _first_tensor(module: nn.Module, pixels: Tensor) -> Tensor:

@@ -40,6 +40,8 @@ class Network:
             features, its output is dropped; ``"none"``: the network's output is the features.
         fallback: Features and logits where no layer's output is the network's output (a head that
             pools after its last layer, say). Without it the output itself is the features.
+        channels_last: Whether its weights may lie channels-last. A person's own code may count on maps that are
+            contiguous (``x.view(len(x), -1)``), and convolutions make them so from contiguous weights and pixels.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Network:
         *,
         classifier: Literal["trained", "untrained", "none"] = "trained",
         fallback: Callable[[nn.Module, Tensor], Output] | None = None,
+        channels_last: bool = True,
     ) -> None:
         self.module = module.eval()
+        self.channels_last = channels_last
         self.n_parameters = sum(p.numel() for p in module.parameters())
         self._forward = forward or _plain_call
         self._logits_count = classifier == "trained"
@@ -58,8 +62,8 @@ class Network:
         self._heads: list[nn.Module] | None = [] if classifier == "none" else None
 
     def to(self, device: torch.device) -> "Network":
-        """Move to a device, with channels-last weights (what convolutions are fastest on)."""
-        cast(Any, self.module).to(device=device, memory_format=torch.channels_last)  # missing from torch's stubs
+        """Move to a device, with channels-last weights where they may be (what convolutions are fastest on)."""
+        moved_to(self.module, device, channels_last=self.channels_last)
         return self
 
     def weights_digest(self) -> str:
@@ -172,3 +176,11 @@ def one_vector_each(output: Tensor) -> Tensor:
     if output.ndim == 3:
         return output.mean(dim=1)
     return output.flatten(2).mean(dim=2) if output.ndim == 4 else output.flatten(1)
+
+
+def moved_to(module: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
+    """The module on a device."""
+    if not channels_last:
+        return module.to(device)
+    moved: Any = module  # memory_format is missing from torch's stubs
+    return cast(nn.Module, moved.to(device=device, memory_format=torch.channels_last))
