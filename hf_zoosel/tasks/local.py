@@ -3,10 +3,11 @@
 import glob
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hf_zoosel.tasks.image_folders import METADATA_FILES, open_image_folder
-from hf_zoosel.tasks.splits import Opened, choose_split, split_word
+from hf_zoosel.tasks.splits import Opened, choose_split, held_out_note, split_word
 
 
 def open_local(path: Path, split: str | None) -> Opened:
@@ -27,7 +28,8 @@ def open_local(path: Path, split: str | None) -> Opened:
                 "`datasets.load_dataset` and pass the result."
             )
         named = split_word(path.stem) or "train"
-        return _open_parquet(path, {named: [path]}, split or named)
+        opened = _open_parquet(path, {named: [path]}, split or named)
+        return replace(opened, notes=held_out_note(named) if split is None else ())
     if any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
         return _open_saved(path, split)
     parquet = sorted(file for file in path.rglob("*.parquet") if _is_data(file.relative_to(path)))
@@ -46,7 +48,9 @@ def _open_saved(path: Path, split: str | None) -> Opened:
         raise ValueError(f"`dataset` must be readable by `datasets.load_from_disk`, {path} is not: {error}") from error
     if isinstance(saved, Dataset):
         own = str(saved.split or split or "train")
-        return Opened(saved, _name(path), choose_split([own], split or own))
+        return Opened(
+            saved, _name(path), choose_split([own], split or own), held_out_note(own) if split is None else ()
+        )
     taken = choose_split(list(saved), split)
     return Opened(saved[taken], _name(path), taken)
 

@@ -8,7 +8,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Union
 
 from hf_zoosel.tasks.local import open_local
-from hf_zoosel.tasks.splits import Opened, choose_split, split_word
+from hf_zoosel.tasks.splits import Opened, choose_split, held_out_note
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -95,9 +95,7 @@ def _take_as_it_is(dataset: "Dataset | IterableDataset", split: str | None) -> O
         raise ValueError(
             f"`split` must be None for a data set that is one split already, got {split!r}. Leave it out."
         )
-    held_out = split_word(own) in ("validation", "test") and split is None
-    notes = (f"the data set given is the split {own!r}: its labels reach the scores",) if held_out else ()
-    return Opened(dataset, _name(dataset), own, notes)
+    return Opened(dataset, _name(dataset), own, held_out_note(own) if split is None else ())
 
 
 def _name(dataset: "Dataset | IterableDataset") -> str:

@@ -75,6 +75,12 @@ def choose_split(available: Collection[str], split: str | None) -> str:
     return split
 
 
+def held_out_note(split: str) -> tuple[str, ...]:
+    """What is said where a data set that was not asked for by split is one that its name holds out."""
+    held_out = split_word(split) in ("validation", "test")
+    return (f"the data set given is the split {split!r}: its labels reach the scores",) if held_out else ()
+
+
 def split_word(name: str) -> str | None:
     """Return the split a folder or file name speaks of, by the words datasets knows.
 

@@ -62,7 +62,7 @@ def _check_arguments(arguments: dict[str, Any], config: dict[str, Any]) -> None:
             f"its config.json contradicts itself: model_args.num_classes is {asked}, num_classes is {trained}. "
             "Save it again with the number of classes of its head."
         )
-    loose = sorted(key for key in arguments if key.startswith("pretrained"))
+    loose = sorted(key for key in arguments if key.startswith("pretrained") or key == "checkpoint_path")
     if loose:
         raise CandidateError(f"its config.json changes how weights are loaded (model_args: {', '.join(loose)}).")
 
@@ -70,6 +70,8 @@ def _check_arguments(arguments: dict[str, Any], config: dict[str, Any]) -> None:
 def _native(folder: Path) -> nn.Module:
     import timm
 
+    if not (folder / "model.safetensors").is_file():  # timm would go on to pickled weights beside the shards
+        raise CandidateError(f"its weights are in shards ({INDEX}), which timm does not load. Save them in one file.")
     return timm.create_model(f"local-dir:{folder}", pretrained=True)
 
 

@@ -129,3 +129,14 @@ def test_a_task_on_disk_survives_pickling(toy, tmp_path):
 def test_importing_the_room_loads_no_heavy_library():
     code = "import sys, hf_zoosel.tasks; print({'torch', 'datasets', 'PIL', 'pyarrow', 'pandas'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_test_split_on_disk_leaves_the_same_note(toy, tmp_path):
+    said = "the data set given is the split 'test': its labels reach the scores"
+    data = toy([0, 1])
+    held_out = datasets.Dataset(data.data, info=data.info, split=datasets.Split.TEST)
+    held_out.save_to_disk(tmp_path / "saved")
+    held_out.to_parquet(tmp_path / "test.parquet")
+    for path in (tmp_path / "saved", tmp_path / "test.parquet"):
+        assert said in load_task(str(path)).notes
+        assert said not in load_task(str(path), split="test").notes

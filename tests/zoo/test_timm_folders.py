@@ -121,3 +121,22 @@ def test_candidates_that_fill_a_margin_with_their_mean_do_not_share_pixels():
 def test_a_folder_with_unusual_characters_loads(save_timm, run):
     _, _, output = run(str(save_timm(timm.create_model("test_resnet", num_classes=3), "a b#c?d@e:f")))
     assert output.logits.shape == (1, 3)
+
+
+def test_shards_that_timm_does_not_know_are_refused_whatever_lies_beside_them(save_timm):
+    folder = save_timm(checkpoint("test_resnet", num_classes=3))
+    index = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    torch.save(checkpoint("test_resnet", num_classes=3).state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(CandidateError, match=r"in shards \(model.safetensors.index.json\), which timm does not load"):
+        resolve(folder, "sharded").load()
+
+
+def test_a_configuration_that_names_another_file_of_weights_is_refused(save_timm):
+    folder = save_timm(checkpoint("test_resnet", num_classes=3))
+    config = json.loads((folder / "config.json").read_text())
+    config["model_args"] = {"checkpoint_path": "elsewhere.bin"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CandidateError, match="changes how weights are loaded"):
+        resolve(folder, "loose")
