@@ -59,6 +59,9 @@ def _add_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="split to take; train by default")
     parser.add_argument("--image-column", help="found from the features by default")
     parser.add_argument("--label-column", help="found from the features by default")
+    parser.add_argument("--source-split", help="split of the source; train by default")
+    parser.add_argument("--source-image-column", help="of the source; found by default")
+    parser.add_argument("--source-label-column", help="of the source; found by default")
     parser.add_argument(
         "--max-per-class", type=_count_or_all, default=25, metavar="N", help="images drawn a class, or: all"
     )
@@ -162,6 +165,9 @@ def _rank(options: argparse.Namespace) -> int:
         image_column=options.image_column,
         label_column=options.label_column,
         split=options.split,
+        source_image_column=options.source_image_column,
+        source_label_column=options.source_label_column,
+        source_split=options.source_split,
         max_per_class=options.max_per_class,
         seed=options.seed,
         n_bootstrap=options.n_bootstrap,

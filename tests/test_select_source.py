@@ -8,7 +8,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, concatenate_datasets
 from torch import nn
 
-from hf_zoosel import SourceSelection, contact_sheet, select_source
+from hf_zoosel import SourceSelection, contact_sheet, rank_models, select_source
 from hf_zoosel.features import Runtime, Team
 from hf_zoosel.features.statistics import source_statistics
 from hf_zoosel.tasks.rows import open_rows
@@ -334,3 +334,20 @@ def test_the_whole_source_needs_no_number_and_numpy_numbers_are_taken(model, tmp
     target, source = coloured(["red"], seed=1), coloured(COLOURS)
     assert len(select(target, source, model, tmp_path, method="all").classes) == len(COLOURS)
     assert len(select(target, source, model, tmp_path, num_classes=np.int64(2)).classes) == 2
+
+
+def test_a_ranked_checkpoint_that_was_written_over_is_not_taken_for_it(tmp_path):
+    folder = tmp_path / "model"
+    timm.models.save_for_hf(timm.create_model("test_resnet", num_classes=3), folder, safe_serialization=True)
+    target, source = coloured(["red", "blue"], seed=1), coloured(COLOURS)
+    best = rank_models(target, [str(folder)], cache=False, progress=False).best
+    assert len(select(target, source, best, tmp_path, num_classes=2).classes) == 2
+    timm.models.save_for_hf(timm.create_model("test_resnet", num_classes=3), folder, safe_serialization=True)
+    with pytest.raises(ValueError, match=r"`model` must be what was ranked, got other weights of .*model"):
+        select(target, source, best, tmp_path, num_classes=2)
+
+
+def test_a_folder_that_cannot_be_written_is_not_the_models_fault(model, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"features cannot be kept in .*file.* Make room there, or name another folder"):
+        select(coloured(["red"]), coloured(COLOURS), model, tmp_path / "file" / "cache", num_samples=3)

@@ -1,10 +1,13 @@
 """Checks of arguments that the verbs share."""
 
 import operator
+import re
 from typing import overload
 
 from hf_zoosel.ranking.record import CandidateResult
 from hf_zoosel.zoo import Candidate, Spec, name_models, resolve
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @overload
@@ -30,14 +33,26 @@ def one_candidate(model: Spec | CandidateResult) -> Candidate:
     """The candidate an argument ``model`` stands for: anything that can be ranked, or what a ranking says of one.
 
     Raises:
-        ValueError: If a ranking's candidate was a module in memory, which it does not keep.
+        ValueError: If a ranking's candidate was a module in memory, which it does not keep, or is not what it was.
         CandidateError: If it cannot be used.
     """
-    if isinstance(model, CandidateResult):
-        if model.source is None:
-            raise ValueError(
-                f"`model` must be the module itself where one was ranked, got the result of {model.name!r}. Pass it."
-            )
-        model = model.source
+    if not isinstance(model, CandidateResult):
+        return _resolved(model)
+    if model.source is None:
+        raise ValueError(
+            f"`model` must be the module itself where one was ranked, got the result of {model.name!r}. Pass it."
+        )
+    found = _resolved(model.source)
+    if model.revision in (None, found.revision):
+        return found
+    if _COMMIT.fullmatch(str(model.revision)) and "@" not in model.source:
+        return _resolved(f"{model.source}@{model.revision}")
+    raise ValueError(
+        f"`model` must be what was ranked, got other weights of {model.source!r}: {model.revision} was ranked and "
+        f"{found.revision} lies there now. Rank again, or name the checkpoint to take what is there."
+    )
+
+
+def _resolved(model: Spec) -> Candidate:
     ((name, spec),) = name_models([model]).items()
     return resolve(spec, name)

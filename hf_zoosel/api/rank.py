@@ -33,6 +33,9 @@ def rank_models(
     image_column: str | None = None,
     label_column: str | None = None,
     split: str | None = None,
+    source_image_column: str | None = None,
+    source_label_column: str | None = None,
+    source_split: str | None = None,
     max_per_class: int | None = 25,
     seed: int = 0,
     n_bootstrap: int = 1000,
@@ -42,7 +45,7 @@ def rank_models(
     dtype: str = "auto",
     memory: int = 2**30,
     num_workers: int | None = None,
-    cache: bool | str | os.PathLike[str] = True,
+    cache: bool | str | os.PathLike[str] | None = True,
     progress: bool = True,
 ) -> Ranking:
     """Rank checkpoints by how well they suit a labelled data set, without fine-tuning any.
@@ -68,6 +71,9 @@ def rank_models(
         image_column: Column of the images; found from the features if None.
         label_column: Column of the labels; found from the features if None.
         split: Split to take; the train split if None.
+        source_image_column: Column of the source's images; found if None.
+        source_label_column: Column of its labels; found if None.
+        source_split: Its split; the train split if None.
         max_per_class: Images drawn per class, stratified; all if None.
         seed: Seeds the draw and the bootstrap. Another seed moves the scores within their intervals.
         n_bootstrap: Resamples behind each interval and chance of being first; 0 for none.
@@ -122,8 +128,10 @@ def rank_models(
         seed=seed,
     )
     _check_same_everywhere("dataset", task, team)
-    source_task = None if source is None else _load_source(source, max_per_class, seed)
-    if source_task is not None:
+    source_task = None
+    if source is not None:
+        columns = {"image_column": source_image_column, "label_column": source_label_column, "split": source_split}
+        source_task = _load_source(source, columns, max_per_class, seed)
         _check_same_everywhere("source", source_task, team)
     candidates, scored = _resolve_all(named, team)
     parts = {part for one in metrics for part in one.parts}
@@ -261,13 +269,16 @@ def _resolve_all(named: Mapping[str, Spec], team: Team) -> tuple[list[Candidate]
     return candidates, failures
 
 
-def _load_source(source: Any, max_per_class: int | None, seed: int) -> Task:
+def _load_source(source: Any, columns: Mapping[str, str | None], max_per_class: int | None, seed: int) -> Task:
     """The source data as a task; what is wrong with it is said of `source`."""
     try:
-        return load_task(source, max_per_class=max_per_class, seed=seed)
+        return load_task(source, **columns, max_per_class=max_per_class, seed=seed)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(str(error).replace("`dataset`", "`source`")) from None
+        said = str(error).replace("`dataset`", "`source`")
+        for name in columns:
+            said = said.replace(f"`{name}", f"`source_{name}")
+        raise kind(said) from None
 
 
 def _check_same_everywhere(name: str, task: Task, team: Team) -> None:

@@ -111,7 +111,7 @@ def extract(
 def _job(
     candidate: Candidate, store: FeatureStore, runtime: Runtime, digests: dict[int, bytes], parts: tuple[str, ...]
 ) -> _Job:
-    entry = store.entry(candidate, str(runtime.dtype).removeprefix("torch."))
+    entry = store.entry(candidate, runtime.computed_in)
     wanted = list(digests.values())
     chunks = entry.read(wanted, parts)
     cached = {part: rows_with(chunks, wanted, part) for part in parts}

@@ -37,6 +37,12 @@ class Runtime:
     workers: int | None = None
 
     @property
+    def computed_in(self) -> str:
+        """What features are kept apart by: an accelerator's float32 is less exact than a CPU's."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return dtype if self.device.type == "cpu" else f"{dtype} on {self.device.type}"
+
+    @property
     def first_batch_size(self) -> int:
         """The size to try first."""
         if self.batch_size is not None:
@@ -57,10 +63,16 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """
     choices = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if device.type == "cuda" and _has_bfloat16(device) else torch.float32
     if dtype not in choices:
         raise ValueError(f"`dtype` must be one of {['auto', *choices]}, got {dtype!r}. Leave it out for 'auto'.")
     return choices[dtype]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU computes in bfloat16 itself; older ones emulate it, slower than float32."""
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @dataclass(frozen=True)

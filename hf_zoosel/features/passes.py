@@ -44,10 +44,14 @@ def folder_of(
     identities = team.gather(None if rows.identity is None else json.dumps(rows.identity, sort_keys=True))
     if folder is None or identities[0] is None or len(set(identities)) > 1 or not candidate.preprocess.cacheable:
         return None
-    entry = FeatureStore(folder).entry(candidate, str(runtime.dtype).removeprefix("torch."))
+    entry = FeatureStore(folder).entry(candidate, runtime.computed_in)
     identity = [_LAYOUT, LAYER, entry.identity, identities[0], options]
     key = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
     return folder / f"source-v{_LAYOUT}" / key
+
+
+class NotKeptError(OSError):
+    """What was computed cannot be written down."""
 
 
 def raise_together(failure: Exception | None, team: Team, *, is_kept: bool) -> None:
@@ -55,21 +59,27 @@ def raise_together(failure: Exception | None, team: Team, *, is_kept: bool) -> N
 
     Raises:
         ValueError: If the data set failed.
+        OSError: If the folder did.
         CandidateError: If the candidate failed.
     """
-    own = None if failure is None else (isinstance(failure, SourceReadError), _text(failure))
+    kinds = {SourceReadError: SourceReadError, NotKeptError: OSError}
+    kind = next((to for of, to in kinds.items() if isinstance(failure, of)), CandidateError)
+    own = None if failure is None else (kind, _text(failure))
     failures = [one for one in team.gather(own) if one is not None]
     if not failures:
         return
-    of_the_data, why = failures[0]
-    if not of_the_data:
+    raised, why = failures[0]
+    if raised is CandidateError:
         raise CandidateError(why) from failure
+    if raised is OSError:
+        remedy = "Make room there, or name another folder; what is kept is not computed again."
+        raise OSError(f"{why.rstrip('.')}. {remedy}") from failure
     remedy = "What has been computed is kept: call again to go on." if is_kept else "Nothing computed is kept."
     raise SourceReadError(f"{why.rstrip('.')}. {remedy}") from failure
 
 
 def _text(failure: Exception) -> str:
-    known = isinstance(failure, SourceReadError | CandidateError)
+    known = isinstance(failure, SourceReadError | NotKeptError | CandidateError)
     return str(failure) if known else f"{type(failure).__name__}: {one_line(failure)}"
 
 

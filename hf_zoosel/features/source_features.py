@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hf_zoosel.features.forward import Runtime
 from hf_zoosel.features.half_pass import Tally
-from hf_zoosel.features.passes import bars_for, folder_of, provenance_of, raise_together
+from hf_zoosel.features.passes import NotKeptError, bars_for, folder_of, provenance_of, raise_together
 from hf_zoosel.features.row_pass import RowPass, Seen
 from hf_zoosel.features.team import Team
 from hf_zoosel.tasks.rows import SourceRows
@@ -134,11 +134,16 @@ class _Shards:
 
         tally = Tally()
         tally.add(seen)
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = f"rows-{seen.span.start:012d}-{seen.span.stop:012d}.safetensors"
-        with replacing(self.folder / name) as path:
-            tensors = {"rows": seen.rows, "features": seen.features}
-            save_file(tensors, path, {"tally": tally.to_json(), "weights": weights})
+        tensors = {"rows": seen.rows, "features": seen.features}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / name) as path:
+                save_file(tensors, path, {"tally": tally.to_json(), "weights": weights})
+        except Exception as error:  # OSError, and what safetensors makes of one
+            raise NotKeptError(
+                f"features cannot be kept in {self.folder} ({type(error).__name__}: {error})"
+            ) from error
 
     @property
     def n_rows(self) -> int | None:

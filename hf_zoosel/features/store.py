@@ -40,17 +40,17 @@ def default_cache_dir() -> Path:
 
 
 @contextmanager
-def open_store(cache: bool | str | os.PathLike[str]) -> Iterator["FeatureStore"]:
+def open_store(cache: bool | str | os.PathLike[str] | None) -> Iterator["FeatureStore"]:
     """The feature store a person asked for.
 
     Args:
-        cache: True for the default folder, a folder, or False for one that lasts as long as the call.
+        cache: True or None for the default folder, a folder, or False for one that lasts as long as the call.
     """
     if cache is False:
         with tempfile.TemporaryDirectory(prefix="hf-zoosel-") as folder:
             yield FeatureStore(Path(folder))
     else:
-        yield FeatureStore(default_cache_dir() if cache is True else Path(cache).expanduser())
+        yield FeatureStore(default_cache_dir() if cache is True or cache is None else Path(cache).expanduser())
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 import atexit
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 T = TypeVar("T")
+_PATIENCE = timedelta(hours=6)  # others wait while the main process trains a reference, or scores
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def join_team(device: str | torch.device | None = None) -> Team:
         if not torch.distributed.is_initialized():
             atexit.register(_leave)  # threads of a group that is still there can abort Python as it ends
         # without cpu=True Accelerate silently makes one process of several on a machine without a GPU
-        state: Any = PartialState(cpu=_best_device().type == "cpu")
+        state: Any = PartialState(cpu=_best_device().type == "cpu", timeout=_PATIENCE)
         return Team(state.process_index, state.num_processes, chosen or state.device)
     return Team(0, 1, chosen or _best_device())
 

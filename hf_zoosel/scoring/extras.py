@@ -60,7 +60,8 @@ def gather_extras(
 
 def _reference(spec: Spec | None, task: Task, seed: int, options: dict[str, Any]) -> Features | CandidateError:
     try:
-        candidate = trained_on(task, Recipe(seed=seed)) if spec is None else resolve(spec, "reference")
+        device = options["runtime"].device
+        candidate = trained_on(task, Recipe(seed=seed), device) if spec is None else resolve(spec, "reference")
     except Exception as error:  # a configuration can be wrong in ways only its library knows
         return error if isinstance(error, CandidateError) else CandidateError(f"{type(error).__name__}: {error}")
     ((_, outcome),) = extract([candidate], task, **options)

@@ -3,7 +3,7 @@ import shutil
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from timm.data import create_transform, resolve_data_config
 from torch import nn
 
 from hf_zoosel.features import Runtime, Team, extract, open_store
+from hf_zoosel.features.forward import pick_dtype
 from hf_zoosel.features.pixels import PixelBlock
 from hf_zoosel.features.store import FeatureStore
 from hf_zoosel.tasks import load_task
@@ -470,3 +471,15 @@ def test_without_a_cache_nothing_stays_behind(task, candidate):
         list(extract([candidate()], task, store=store, runtime=CPU, team=ALONE, progress=False))
         assert any(folder.rglob("*.safetensors"))
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_taken_where_a_gpu_computes_in_it_itself(native, expected, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: asked.append(device) or nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation)
+    device = torch.device("cuda", 1)
+    assert pick_dtype("auto", device) == expected
+    assert asked == [device]
+    assert Runtime(device, torch.float32).computed_in == "float32 on cuda"
+    assert Runtime(torch.device("cpu"), torch.float32).computed_in == "float32"
