@@ -4,7 +4,6 @@ from hf_zoosel.selection.record import SourceSelection
 
 _RACE = 'let a short race on held-out images decide (`source_weight="auto"` of `finetune`)'
 _WEIGHT = "a weight of 0.3, or of 1 where the checkpoint was trained without labels"
-_BETTER = 'In README\'s comparison of methods `method="capacity"` chose better than "uot".'
 
 
 def advice_of(selection: SourceSelection) -> str:
@@ -14,11 +13,6 @@ def advice_of(selection: SourceSelection) -> str:
     are from their nearest neighbour. Distances alone foretell little: in README's comparison of methods targets
     without a near class gained and lost. The weights are those of the scripts published with arXiv:2111.12292.
     """
-    by_uot = selection.method == "uot" and selection.ranked
-    return f"{_whether(selection)} {_BETTER}" if by_uot else _whether(selection)
-
-
-def _whether(selection: SourceSelection) -> str:
     m, limit = len(selection.coverage), selection.near_limit
     if limit is None or not m:
         return f"Whether the source is near the target cannot be told: {_RACE}."

@@ -32,13 +32,6 @@ def test_where_nothing_can_be_told_it_says_so():
     assert "cannot be told" in selection(0.1, limit=None).advice
 
 
-def test_a_better_way_to_choose_classes_is_named_to_who_has_not_taken_it():
-    one = selection(0.1)
-    assert 'method="capacity"' in one.advice
-    assert "capacity" not in replace(one, method="capacity").advice
-    assert "capacity" not in selection(0.1, samples=True).advice
-
-
 def test_it_speaks_of_samples_where_samples_were_chosen():
     assert "near source sample" in selection(0.1, samples=True).advice
 
