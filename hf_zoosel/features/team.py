@@ -1,6 +1,7 @@
 """The processes a call is shared by: one alone, or those started by ``accelerate launch`` or torchrun."""
 
 import atexit
+import gc
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -92,6 +93,7 @@ def join_team(device: str | torch.device | None = None) -> Team:
 
 def _leave() -> None:
     if torch.distributed.is_initialized():
+        gc.collect()  # wrapped models are cycles that hold the group, and its threads live as long as it does
         torch.distributed.destroy_process_group()
 
 
