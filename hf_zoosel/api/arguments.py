@@ -1,13 +1,11 @@
 """Checks of arguments that the verbs share."""
 
 import operator
-import re
 from typing import overload
 
+from hf_zoosel.hub.card_facts import COMMIT
 from hf_zoosel.ranking.record import CandidateResult
 from hf_zoosel.zoo import Candidate, Spec, name_models, resolve
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @overload
@@ -45,7 +43,7 @@ def one_candidate(model: Spec | CandidateResult) -> Candidate:
     found = _resolved(model.source)
     if model.revision in (None, found.revision):
         return found
-    if _COMMIT.fullmatch(str(model.revision)) and "@" not in model.source:
+    if COMMIT.fullmatch(str(model.revision)) and "@" not in model.source:
         return _resolved(f"{model.source}@{model.revision}")
     raise ValueError(
         f"`model` must be what was ranked, got other weights of {model.source!r}: {model.revision} was ranked and "

@@ -175,13 +175,9 @@ def finetune(
     told = {
         "validation": validation,
         "test": test,
-        "image_column": image_column,
-        "label_column": label_column,
-        "split": split,
+        **columns.as_arguments(),
         "max_per_class": max_per_class,
-        "source_image_column": source_image_column,
-        "source_label_column": source_label_column,
-        "source_split": source_split,
+        **of_source.as_arguments("source_"),
     }
     materials = Materials(
         candidate,

@@ -132,12 +132,12 @@ def select_source(
     chosen_by: dict[str, Any] = {"method": method, "options": options, "seed": seed}
     if _is_statistics(source):
         source_side = _published(source, look.candidate)
-        return _of_groups(source_side, source, target_side, look, num_classes, chosen_by)
+        return _of_groups(source_side, source, target_side, look, k=num_classes, chosen_by=chosen_by)
     rows = open_rows(source, image_column=source_image_column, label_column=source_label_column, split=source_split)
     if num_samples is not None:
-        return _of_samples(rows, source, target_side, look, num_samples, chosen_by)
+        return _of_samples(rows, source, target_side, look, k=num_samples, chosen_by=chosen_by)
     source_side = look.through(rows, whole_number("num_clusters", num_clusters), "source")
-    return _of_groups(source_side, source, target_side, look, num_classes, chosen_by)
+    return _of_groups(source_side, source, target_side, look, k=num_classes, chosen_by=chosen_by)
 
 
 def _number_of_classes(num_classes: int | None, method: str) -> int | None:
@@ -162,7 +162,7 @@ def _check(
 
 
 def _of_groups(
-    source: Side, data: Any, target: Side, look: Look, k: int | None, chosen_by: Mapping[str, Any]
+    source: Side, data: Any, target: Side, look: Look, *, k: int | None, chosen_by: Mapping[str, Any]
 ) -> SourceSelection:
     """Choose classes or clusters."""
     what = "classes" if source.cluster_of_row is None else "clusters"
@@ -178,7 +178,7 @@ def _of_groups(
 
 
 def _of_samples(
-    rows: SourceRows, data: Any, target: Side, look: Look, k: int, chosen_by: Mapping[str, Any]
+    rows: SourceRows, data: Any, target: Side, look: Look, *, k: int, chosen_by: Mapping[str, Any]
 ) -> SourceSelection:
     """Choose single images."""
     seen, pool = look.samples(rows)

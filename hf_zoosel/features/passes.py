@@ -62,8 +62,7 @@ def raise_together(failure: Exception | None, team: Team, *, is_kept: bool) -> N
         OSError: If the folder did.
         CandidateError: If the candidate failed.
     """
-    kinds = {SourceReadError: SourceReadError, NotKeptError: OSError}
-    kind = next((to for of, to in kinds.items() if isinstance(failure, of)), CandidateError)
+    kind = next((one for one in (SourceReadError, NotKeptError) if isinstance(failure, one)), CandidateError)
     own = None if failure is None else (kind, _text(failure))
     failures = [one for one in team.gather(own) if one is not None]
     if not failures:
@@ -71,11 +70,11 @@ def raise_together(failure: Exception | None, team: Team, *, is_kept: bool) -> N
     raised, why = failures[0]
     if raised is CandidateError:
         raise CandidateError(why) from failure
-    if raised is OSError:
+    if raised is NotKeptError:
         remedy = "Make room there, or name another folder; what is kept is not computed again."
-        raise OSError(f"{why.rstrip('.')}. {remedy}") from failure
-    remedy = "What has been computed is kept: call again to go on." if is_kept else "Nothing computed is kept."
-    raise SourceReadError(f"{why.rstrip('.')}. {remedy}") from failure
+    else:
+        remedy = "What has been computed is kept: call again to go on." if is_kept else "Nothing computed is kept."
+    raise raised(f"{why.rstrip('.')}. {remedy}") from failure
 
 
 def _text(failure: Exception) -> str:

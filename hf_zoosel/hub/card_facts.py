@@ -14,7 +14,7 @@ Unit = Literal["class", "cluster", "sample"]
 _EMPTY: FrozenMapping[Any] = FrozenMapping()
 _CHOSEN_BY = ("place", "scores")
 _HUB_ID = re.compile(r"[\w-](?:[\w.-]*[\w-])?", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class CardFacts:
 
         A local folder can look like one, ``runs/first``, but its revision is no commit.
         """
-        known = self.base_revision is None or _COMMIT.fullmatch(self.base_revision)
+        known = self.base_revision is None or COMMIT.fullmatch(self.base_revision)
         return self.base_model if known and is_hub_id(self.base_model, owned=True) else None
 
 

@@ -15,9 +15,9 @@ from hf_zoosel.training.recipe import Recipe
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def autocast_type(mixed_precision: str) -> torch.dtype | None:
+def autocast_type(mixed_precision: str | None) -> torch.dtype | None:
     """The compute type of a precision; None for float32."""
-    return _AUTOCAST.get(mixed_precision)
+    return _AUTOCAST.get(mixed_precision or "no")
 
 
 def chosen_precision(recipe: Recipe, device: torch.device) -> str:
@@ -52,7 +52,7 @@ def start_accelerator(recipe: Recipe, team: Team, log_with: str | None, logs: Pa
         state.device = team.device
     accelerator = Accelerator(
         cpu=team.device.type == "cpu",
-        mixed_precision=chosen_precision(recipe, team.device),
+        mixed_precision=recipe.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         log_with=log_with,
         project_config=ProjectConfiguration(str(logs.parents[1]), str(logs.parent)),

@@ -22,6 +22,10 @@ class Columns:
     label: str | None = None
     split: str | None = None
 
+    def as_arguments(self, prefix: str = "") -> dict[str, str | None]:
+        """As ``finetune`` is given them."""
+        return {f"{prefix}image_column": self.image, f"{prefix}label_column": self.label, f"{prefix}split": self.split}
+
 
 @dataclass(frozen=True)
 class Materials:

@@ -12,6 +12,7 @@ from hf_zoosel.training.architecture import is_timm, is_transformers
 from hf_zoosel.training.evaluate import Evaluation, UnreadableError
 from hf_zoosel.training.export import save_model
 from hf_zoosel.training.launch import write_on_main
+from hf_zoosel.training.materials import Materials
 from hf_zoosel.training.result import FILE, FinetuneResult
 from hf_zoosel.training.run import Options, Ran, evaluate
 
@@ -69,7 +70,6 @@ def _result(
                 f"n_{name}": seen.n,
             }
     shown = tested or ran.validation
-    of_test = None if tested is None else materials.test
     rows = {"target": materials.train, "validation": materials.validation, "test": materials.test}
     return FinetuneResult(
         folder=options.folder,
@@ -90,8 +90,7 @@ def _result(
         library=_library(ran),
         architecture=materials.candidate.architecture,
         dataset_id=materials.dataset_id,
-        test_split=None if of_test is None or not of_test.split or materials.test_is_apart else of_test.split,
-        test_dataset=of_test.name if of_test is not None and materials.test_is_apart else None,
+        **_tested_on(materials, tested),
         chosen_by=materials.chosen_by,
         arguments=materials.arguments,
         seed=materials.recipe.seed,
@@ -103,6 +102,15 @@ def _result(
             "source": None if materials.source is None else materials.source.identity,
         },
     )
+
+
+def _tested_on(materials: Materials, tested: Evaluation | None) -> dict[str, str | None]:
+    """The split of the target the test figures are of, or the name of another data set."""
+    if tested is None or materials.test is None:
+        return {}
+    if materials.test_is_apart:
+        return {"test_dataset": materials.test.name}
+    return {"test_split": materials.test.split or None}
 
 
 def _library(ran: Ran) -> Library | None:

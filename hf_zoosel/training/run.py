@@ -17,7 +17,7 @@ from hf_zoosel.training.augment import make_views
 from hf_zoosel.training.build import Built, build
 from hf_zoosel.training.evaluate import Evaluation, Outputs, evaluation_of, outputs_of
 from hf_zoosel.training.feed import Feed
-from hf_zoosel.training.launch import autocast_type, chosen_precision, write_on_main
+from hf_zoosel.training.launch import autocast_type, write_on_main
 from hf_zoosel.training.loop import Loop, Progress, train
 from hf_zoosel.training.materials import Materials
 from hf_zoosel.training.model import TwoHeads
@@ -128,7 +128,7 @@ def evaluate(model: TwoHeads, feed: Feed, rows: Any) -> Evaluation | None:
 
 
 def _outputs(model: TwoHeads, feed: Feed, rows: Any) -> Outputs:
-    autocast = autocast_type(chosen_precision(feed.recipe, feed.team.device))
+    autocast = autocast_type(feed.recipe.mixed_precision)
     return outputs_of(model, feed.in_order(rows), feed.preprocess, team=feed.team, autocast=autocast)
 
 
