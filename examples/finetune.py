@@ -29,11 +29,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="timm name, Hub id, local folder or embedded:NAME")
     parser.add_argument("--dataset", required=True, help="Hub id, folder of images, or parquet files")
-    parser.add_argument("--source", help="pre-training data to mix in: Hub id, path, or a selection.json beside it")
+    parser.add_argument("--source", help="pre-training data to mix in: Hub id or path")
     parser.add_argument("--select", choices=list(STRATEGIES), help="choose classes of the source by this method")
     parser.add_argument("--select_options", nargs="+", default=[], metavar="NAME=VALUE", help="center=true ...")
     parser.add_argument("--num_source_classes", type=int, default=100, help="how many to choose")
-    parser.add_argument("--selection", type=Path, help="a selection of the source that was saved before")
+    parser.add_argument("--selection", type=Path, help="a selection of --source that was saved before")
     parser.add_argument("--method", choices=["plain", "joint", "co-tuning", "consistency"])
     parser.add_argument("--source_weight", type=_number_or_auto, help="weight of the source's loss, or: auto")
     parser.add_argument("--regularizers", nargs="+", default=[], metavar="NAME[=STRENGTH]", help="l2_sp bss=0.001 ...")
@@ -46,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", nargs="+", default=[], metavar="NAME=VALUE", help="any field of hf_zoosel.Recipe")
     parser.add_argument("--max_per_class", type=int, help="train on at most so many images of each class")
     parser.add_argument("--validation", type=_fraction_or_split, default=0.2, help="share to hold out, or a split")
-    parser.add_argument("--test", default="test", help="split to measure the finished model on")
+    parser.add_argument("--test", type=_split_or_none, default="test", help="split to measure on at the end, or: none")
     parser.add_argument("--image_column")
     parser.add_argument("--label_column")
     parser.add_argument("--seed", type=int)
@@ -143,7 +143,11 @@ def _fraction_or_split(text: str) -> float | str | None:
     try:
         return float(text)
     except ValueError:
-        return None if text == "none" else text
+        return _split_or_none(text)
+
+
+def _split_or_none(text: str) -> str | None:
+    return None if text == "none" else text
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ with the chosen classes helps can only be told by training.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from hf_zoosel import SourceSelection, contact_sheet, select_source
 from hf_zoosel.selection import STRATEGIES
+from hf_zoosel.zoo import CandidateError
 
 
 def main() -> None:
@@ -48,4 +50,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError, CandidateError) as error:
+        sys.exit(f"select_source.py: {error}")

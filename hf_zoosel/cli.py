@@ -125,7 +125,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", nargs="+", default=[], metavar="NAME=VALUE", help="any field of hf_zoosel.Recipe")
     parser.add_argument("--max-per-class", type=int, metavar="N", help="train on at most so many images of a class")
     parser.add_argument("--validation", type=_share_or_split, default=0.2, help="share to hold out, a split, or: none")
-    parser.add_argument("--test", default="test", metavar="SPLIT", help="to measure the finished model on")
+    parser.add_argument("--test", type=_split_or_none, default="test", help="split to measure on at the end, or: none")
     for whose in ("", "source-"):
         parser.add_argument(f"--{whose}split", help="train by default")
         parser.add_argument(f"--{whose}image-column", help="found from the features by default")
@@ -244,6 +244,8 @@ def _finetune(options: argparse.Namespace) -> int:
         "checkpointing_steps",
     )
     given = {name: getattr(options, name) for name in (*names, *same, *where)}
+    if options.selection is not None and options.source is None:
+        raise ValueError("`--selection` must stand beside `--source`, which it chooses from. Name the data.")
     selection = None if options.selection is None else SourceSelection.load(options.selection)
     try:
         if options.push_to_hub is not None:
@@ -311,7 +313,11 @@ def _share_or_split(text: str) -> float | str | None:
     try:
         return float(text)
     except ValueError:
-        return None if text == "none" else text
+        return _split_or_none(text)
+
+
+def _split_or_none(text: str) -> str | None:
+    return None if text == "none" else text
 
 
 if __name__ == "__main__":

@@ -154,3 +154,17 @@ def test_a_wrong_option_of_a_selection_is_one_line_and_exit_code_two(option, mes
     words = ["select", "--dataset", folder, "--source", folder, "--model", model, "--options", option, "--quiet"]
     assert main([*map(str, words)]) == 2
     assert re.search(f"^hf-zoosel: .*{message}", capsys.readouterr().err)
+
+
+def test_a_selection_from_a_file_needs_its_source_and_a_split_that_is_not_there_is_refused(
+    folder, model, tmp_path, capsys
+):
+    words = ["finetune", "--dataset", folder, "--model", model, "--output-dir", tmp_path / "out", "--quiet"]
+    for more, message in (
+        (["--selection", tmp_path / "selection.json"], "`--selection` must stand beside `--source`"),
+        (["--test", "tset"], "`test` must be one of"),
+        (["--validation", "valid"], "`validation` must be one of"),
+        (["--source", tmp_path / "nowhere"], "`source` must be an existing path"),
+    ):
+        assert main([*map(str, [*words, *more])]) == 2
+        assert message in capsys.readouterr().err

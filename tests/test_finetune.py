@@ -15,8 +15,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 import hf_zoosel
+from hf_zoosel.ranking import Ranking
+from hf_zoosel.selection import SourceSelection
+from hf_zoosel.tasks.rows import open_rows
 from hf_zoosel.training import DivergedError, FinetuneResult, Recipe
-from hf_zoosel.zoo import CandidateError
+from hf_zoosel.zoo import CandidateError, resolve
 
 NAMES = ["red", "green", "blue"]
 QUICK = {"epochs": 2, "batch_size": 8, "image_size": 32, "device": "cpu", "num_workers": 0, "progress": False}
@@ -36,6 +39,13 @@ def tiny(name="test_resnet", **arguments):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return timm.create_model(name, **arguments)
+
+
+def chosen_before(view=None):
+    """Three single images of 36, as a file holds a selection, or with its data."""
+    made_from = {"source_images": open_rows(colours()).images}
+    chosen = {"unit": "sample", "rows": (0, 1, 5), "weights": (0.5, 0.3, 0.2), "revisions": made_from, "view": view}
+    return SourceSelection("uot", 0, (), (), n_effective=2.6, **chosen)
 
 
 def weights(result):
@@ -213,6 +223,8 @@ def test_a_module_of_ones_own_is_trained_with_its_transform(tmp_path):
     with pytest.warns(UserWarning, match="is no configuration that can be written"):
         result = hf_zoosel.finetune((own_module(), as_tensor), colours(), output_dir=tmp_path / "out", **options)
     assert weights(result)["5.weight"].shape == (3, 8)
+    with pytest.raises(CandidateError, match="weights of a module that only your own code builds"):
+        resolve(str(result.folder), "mine").load()
 
 
 def test_the_relationship_is_calibrated_only_where_ten_images_a_class_are_held_out(tmp_path):
@@ -292,10 +304,30 @@ def test_when_memory_runs_out_a_step_is_made_in_smaller_passes_to_the_same_weigh
     assert all(torch.equal(one, weights(made[1])[name]) for name, one in weights(made[0]).items())
 
 
+def test_it_says_what_was_mixed_in_and_what_was_not_measured(tmp_path):
+    once = QUICK | {"epochs": 1}
+    images = hf_zoosel.finetune(
+        tiny(), colours(), source=chosen_before(), source_data=colours(), output_dir=tmp_path / "images", **once
+    )
+    assert "with 3 images of source, joint" in str(images)
+    assert any("there is no test split" in note for note in images.notes)
+    alone = hf_zoosel.finetune(tiny(), colours(), validation=None, test=None, output_dir=tmp_path / "alone", **once)
+    assert "not measured: nothing was held out" in str(alone)
+    assert not any("test" in note for note in alone.notes)
+
+
 def test_a_folder_that_holds_another_run_is_refused_with_the_difference(tmp_path):
     hf_zoosel.finetune(tiny(), colours(), output_dir=tmp_path / "out", **QUICK)
-    with pytest.raises(ValueError, match=r"`output_dir` must be empty or hold this run, .*\(seed was 0 and is 1\)"):
-        hf_zoosel.finetune(tiny(), colours(), seed=1, output_dir=tmp_path / "out", **QUICK)
+    for change, difference in (
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"validation": 0.3}, "validation was 0.2 and is 0.3"),
+        ({"max_per_class": 9}, "max_per_class was None and is 9"),
+        ({"learning_rate": [0.01, 0.1]}, r"learning_rate was \[0.01\] and is \[0.01, 0.1\]"),
+        ({"dataset": colours(seed=1)}, "of other data"),
+    ):
+        call = {"model": tiny(), "dataset": colours(), "output_dir": tmp_path / "out", **QUICK} | change
+        with pytest.raises(ValueError, match=rf"`output_dir` must be empty or hold this run, .*\({difference}\)"):
+            hf_zoosel.finetune(**call)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(ValueError, match="got other files in"):
@@ -307,7 +339,27 @@ def test_a_folder_that_holds_another_run_is_refused_with_the_difference(tmp_path
     [
         ({"dataset": colours(8, ["red"])}, ValueError, "at least 2 classes"),
         ({"test": colours(8, ["red", "green", "blue", "grey"])}, ValueError, "only classes of the target, got 'grey'"),
-        ({"validation": "dev"}, ValueError, "split"),
+        ({"validation": "dev"}, ValueError, "`validation` must be None for a data set that is one split already"),
+        ({"test": "tset"}, ValueError, "`test` must be None for a data set that is one split already, got 'tset'"),
+        ({"source_data": colours()}, ValueError, "`source` must be given beside `source_data`"),
+        ({"source_weight": "auto"}, ValueError, "`source` must be given beside `source_weight`"),
+        ({"source": "no/where", "source_split": "dev"}, ValueError, "`source` "),
+        ({"source": colours(), "source_label_column": "kind"}, ValueError, "`source_label_column` must name a column"),
+        (
+            {"source": chosen_before(), "source_data": colours(9)},
+            ValueError,
+            "`source_data` must be what the",
+        ),
+        ({"source": chosen_before()}, ValueError, "`source_data` must be given beside a selection that was read"),
+        ({"source": chosen_before(colours), "source_split": "x"}, ValueError, "`source_split` must be None beside a"),
+        ({"recipe": {"refit": True}}, TypeError, r"`recipe` must be a Recipe, got dict. Pass `Recipe\("),
+        ({"model": 7}, TypeError, "`model` must hold names"),
+        (
+            {"model": Ranking("toy", 0, 2, ("lfc",), ())},
+            TypeError,
+            "`model` must be one checkpoint, got a Ranking of 0. Pass its `best`",
+        ),
+        ({"num_workers": -1}, ValueError, "`num_workers` must be a whole number of at least 0"),
         ({"validation": None, "learning_rate": [0.1, 0.2]}, ValueError, "`validation` must be given"),
         ({"validation": None, "recipe": Recipe(patience=1)}, ValueError, "`validation` must be given"),
         ({"method": "joint"}, ValueError, "`source` must be given for method='joint'"),

@@ -110,7 +110,7 @@ def test_a_data_set_without_labels_or_clusters_says_what_to_pass(model, tmp_path
     with pytest.raises(ValueError, match=r"`source` must have labels, got none .*`num_clusters=`"):
         select(coloured(["red"]), unlabelled, model, tmp_path)
     with pytest.raises(ValueError, match=r"`target` must have labels, got none .*`num_target_clusters=`"):
-        select(unlabelled, coloured(COLOURS), model, tmp_path)
+        select(unlabelled, coloured(COLOURS), model, tmp_path, num_classes=2)
 
 
 def test_statistics_stand_in_for_the_data_and_those_of_another_checkpoint_are_refused(model, tmp_path):
@@ -238,6 +238,17 @@ def test_what_cannot_be_chosen_image_by_image_is_refused_before_one_is_read(mode
         (stats, {"num_samples": 5}, "got statistics, which hold no images"),
         (source, {"method": "uott"}, "Did you mean 'uot'"),
         (source, {"options": {"scal": 1}}, "Did you mean 'scale'"),
+        (source, {}, "`num_classes` must be from 1 to the 5 classes of the source, got 100. Say how many"),
+        (
+            source,
+            {"num_classes": 4, "num_clusters": 3},
+            "`num_classes` must be from 1 to the 3 clusters of the source",
+        ),
+        (stats, {"num_classes": 4}, "`num_classes` must be from 1 to the 3 classes of the source"),
+        (source, {"num_classes": 1, "source_split": "dev"}, "`source_split` must be None for a data set that is one"),
+        (source, {"num_classes": 1, "source_label_column": "kind"}, "`source_label_column` must name a column"),
+        (source, {"num_classes": 1, "label_column": "kind"}, "`label_column` must name a column"),
+        (str(tmp_path / "away"), {"num_classes": 1}, "`source` must be an existing path"),
     ):
         with pytest.raises(ValueError, match=text):
             select(target, data, model, tmp_path, **given)
@@ -321,7 +332,7 @@ def test_rows_that_a_class_label_marks_as_unlabelled_are_not_those_of_the_last_c
         ({"num_classes": None}, "`num_classes` must be how many source classes 'uot' shall choose, got None"),
         ({"num_classes": 2.5}, "`num_classes` must be a whole number of at least 1, got 2.5"),
         ({"num_classes": 99}, f"`num_classes` must be from 1 to the {len(COLOURS)} classes of the source, got 99"),
-        ({"num_classes": 99, "num_clusters": 3}, "`num_classes` must be from 1 to the 3 clusters of the source"),
+        ({"num_classes": 99, "num_clusters": 3}, "`num_classes` must be from 1 to the 3 clusters of the"),
         ({"num_samples": 9999}, r"`num_samples` must be from 1 to the \d+ images of the source, got 9,999"),
     ],
 )

@@ -4,7 +4,8 @@ import operator
 from typing import overload
 
 from hf_zoosel.hub.card_facts import COMMIT
-from hf_zoosel.ranking.record import CandidateResult
+from hf_zoosel.ranking.record import CandidateResult, Ranking
+from hf_zoosel.tasks.argument_names import said_of
 from hf_zoosel.zoo import Candidate, Spec, name_models, resolve
 
 
@@ -31,9 +32,12 @@ def one_candidate(model: Spec | CandidateResult) -> Candidate:
     """The candidate an argument ``model`` stands for: anything that can be ranked, or what a ranking says of one.
 
     Raises:
+        TypeError: If it is of no kind that can be ranked.
         ValueError: If a ranking's candidate was a module in memory, which it does not keep, or is not what it was.
         CandidateError: If it cannot be used.
     """
+    if isinstance(model, Ranking):
+        raise TypeError(f"`model` must be one checkpoint, got a Ranking of {len(model)}. Pass its `best`.")
     if not isinstance(model, CandidateResult):
         return _resolved(model)
     if model.source is None:
@@ -52,5 +56,6 @@ def one_candidate(model: Spec | CandidateResult) -> Candidate:
 
 
 def _resolved(model: Spec) -> Candidate:
-    ((name, spec),) = name_models([model]).items()
+    with said_of({"models": "model"}):
+        ((name, spec),) = name_models([model]).items()
     return resolve(spec, name)

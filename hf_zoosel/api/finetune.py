@@ -18,6 +18,7 @@ from hf_zoosel.tasks.opening import DatasetLike
 from hf_zoosel.training.folder import call_identity, claim, released_unless_trained
 from hf_zoosel.training.launch import chosen_precision
 from hf_zoosel.training.materials import (
+    TEST,
     Columns,
     Materials,
     fitting_method,
@@ -49,7 +50,7 @@ def finetune(
     recipe: Recipe | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     validation: float | DatasetLike | None = 0.2,
-    test: DatasetLike | None = "test",
+    test: DatasetLike | None = TEST,
     image_column: str | None = None,
     label_column: str | None = None,
     split: str | None = None,
@@ -93,8 +94,8 @@ def finetune(
             after the run if None.
         validation: Share of each class of the training rows to hold out, the name of a split, or a data set; None for
             none.
-        test: Split, or data set, to measure the finished model on, once; not used if the data set has no split of
-            that name, if it has no labels, or if it is trained on.
+        test: Split, or data set, to measure the finished model on, once; not used if it has no labels or is trained
+            on, nor the default where the data set has no split of that name.
         image_column: Column of the target's images; found from the features if None.
         label_column: Column of its labels; found if None.
         split: Its split to train on; the train split if None.
@@ -116,8 +117,9 @@ def finetune(
         The result: ``.metrics``, ``.history``, ``.plot()``, ``.folder`` and ``.push_to_hub("me/my-model")``.
 
     Raises:
-        ValueError: If an argument is out of range, the target has one class, held-out rows have other classes,
-            or the folder holds another run.
+        TypeError: If ``model`` or ``recipe`` is of no kind that is taken.
+        ValueError: If an argument is out of range, the target has one class, held-out rows have other classes, the
+            source's data are not those the selection was made from, or the folder holds another run.
         hf_zoosel.training.DivergedError: If the loss is no longer finite; the last good checkpoint is kept.
         hf_zoosel.training.LoadingError: If no image can be read, or a worker that loads them dies.
         hf_zoosel.zoo.CandidateError: If the model cannot be used.
@@ -141,7 +143,10 @@ def finetune(
         (('dark', 'light'), 1)
     """
     team = join_team(device)
+    if not isinstance(recipe, Recipe | None):
+        raise TypeError(f"`recipe` must be a Recipe, got {type(recipe).__name__}. Pass `Recipe(refit=True, ...)`.")
     rates = _rates(learning_rate, recipe or Recipe())
+    workers = whole_number("num_workers", num_workers, least=0)
     every = whole_number("checkpointing_steps", checkpointing_steps)
     given = {
         "method": method,
@@ -167,6 +172,8 @@ def finetune(
         seed=chosen.seed,
     )
     of_source = Columns(source_image_column, source_label_column, source_split)
+    if source is None:
+        _check_none(source_data=source_data, source_weight=source_weight, **of_source.as_arguments("source_"))
     rows, selection = open_source_rows(source, of_source, chosen, data=source_data)
     guess = method is None and chosen.method == "plain"
     recipe = fitting_method(chosen, rows, guess=guess)
@@ -195,12 +202,21 @@ def finetune(
     auto = source_weight == "auto"
     identity = call_identity(materials, rates, auto=auto, keep_source_head=keep_source_head)
     folder = default_cache_dir() / "finetuned" / identity if output_dir is None else Path(output_dir).expanduser()
-    options = Options(team, folder, num_workers, log_with, progress, keep_source_head, every)
-    if claim(options, materials, identity):
+    options = Options(team, folder, workers, log_with, progress, keep_source_head, every)
+    choices = {name: value for name, value in told.items() if _is_plain(value)}
+    choices |= {"learning_rate": list(rates), "race": auto}
+    if claim(options, materials, identity, choices):
         return FinetuneResult.load(options.folder)
     with released_unless_trained(options):
         ran, trials = choose_and_train(materials, rates, auto=auto, options=options)
         return publish(ran, trials, options=options)
+
+
+def _check_none(**arguments: Any) -> None:
+    """Refuse what is of a source where there is none."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(f"`source` must be given beside `{name}`, got None. Name it, or leave the other out.")
 
 
 def _chosen_by(model: Any) -> dict[str, Any]:
@@ -212,8 +228,11 @@ def _chosen_by(model: Any) -> dict[str, Any]:
 
 def _is_told(name: str, value: Any) -> bool:
     """Whether an argument has another value than it has by itself, and one that can be written down."""
-    is_plain = value is None or isinstance(value, str | int | float)
-    return is_plain and value != {"validation": 0.2, "test": "test"}.get(name)
+    return _is_plain(value) and value != {"validation": 0.2, "test": TEST}.get(name)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
 
 
 def _rates(learning_rate: float | Iterable[float] | None, recipe: Recipe) -> tuple[float, ...]:

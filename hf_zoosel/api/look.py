@@ -24,17 +24,20 @@ class Origin:
     Attributes:
         name: Of the data set.
         fingerprint: What the data set is; None if that cannot be told.
+        images: What its images are, as ``SourceRows.images``; None where they were not read.
         notes: What a person should know about how it was read.
     """
 
     name: str
     fingerprint: str | None
+    images: str | None = None
     notes: tuple[str, ...] = ()
 
     @staticmethod
     def of(rows: SourceRows, provenance: Provenance | None) -> "Origin":
         """A data set, once it was read."""
-        return Origin(rows.name, rows.fingerprint, (*rows.notes, *(() if provenance is None else provenance.notes)))
+        notes = () if provenance is None else provenance.notes
+        return Origin(rows.name, rows.fingerprint, rows.images, (*rows.notes, *notes))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hf_zoosel.metrics import METRICS, Metric, get_metric
 from hf_zoosel.ranking import Ranking, SkippedImage, rank_candidates
 from hf_zoosel.scoring import Extras, Scored, gather_extras, score, score_over_zoo
 from hf_zoosel.tasks import Task, load_task
+from hf_zoosel.tasks.argument_names import of_source, said_of
 from hf_zoosel.zoo import Candidate, CandidateError, Spec, name_models, resolve
 
 MetricSpec = str | Metric | Callable[..., float]
@@ -131,7 +132,8 @@ def rank_models(
     source_task = None
     if source is not None:
         columns = {"image_column": source_image_column, "label_column": source_label_column, "split": source_split}
-        source_task = _load_source(source, columns, max_per_class, seed)
+        with said_of(of_source()):
+            source_task = load_task(source, **columns, max_per_class=max_per_class, seed=seed)
         _check_same_everywhere("source", source_task, team)
     candidates, scored = _resolve_all(named, team)
     parts = {part for one in metrics for part in one.parts}
@@ -267,18 +269,6 @@ def _resolve_all(named: Mapping[str, Spec], team: Team) -> tuple[list[Candidate]
         else:
             candidates.append(candidate)
     return candidates, failures
-
-
-def _load_source(source: Any, columns: Mapping[str, str | None], max_per_class: int | None, seed: int) -> Task:
-    """The source data as a task; what is wrong with it is said of `source`."""
-    try:
-        return load_task(source, **columns, max_per_class=max_per_class, seed=seed)
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        said = str(error).replace("`dataset`", "`source`")
-        for name in columns:
-            said = said.replace(f"`{name}", f"`source_{name}")
-        raise kind(said) from None
 
 
 def _check_same_everywhere(name: str, task: Task, team: Team) -> None:

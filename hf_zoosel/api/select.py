@@ -22,6 +22,7 @@ from hf_zoosel.selection import (
     select_groups,
     select_samples,
 )
+from hf_zoosel.tasks.argument_names import of_source, said_of
 from hf_zoosel.tasks.rows import SourceRows, open_rows
 from hf_zoosel.tasks.views import rows_of
 from hf_zoosel.zoo import Candidate, SourceStats, Spec
@@ -127,16 +128,23 @@ def select_source(
     )
     folder = (default_cache_dir() if cache is None else Path(cache).expanduser()) / "statistics"
     look = Look(one_candidate(model), runtime, team, folder, seed, progress)
-    target_rows = open_rows(target, image_column=image_column, label_column=label_column, split=split)
+    with said_of({"dataset": "target"}):
+        target_rows = open_rows(target, image_column=image_column, label_column=label_column, split=split)
+    num_clusters, published, rows = whole_number("num_clusters", num_clusters), None, None
+    if _is_statistics(source):
+        published = _published(source, look.candidate)
+    else:
+        with said_of(of_source()):
+            columns = source_image_column, source_label_column
+            rows = open_rows(source, image_column=columns[0], label_column=columns[1], split=source_split)
+    if num_samples is None:
+        _check_enough(num_classes, method, num_clusters, published, rows)
     target_side = look.through(target_rows, whole_number("num_target_clusters", num_target_clusters), "target")
     chosen_by: dict[str, Any] = {"method": method, "options": options, "seed": seed}
-    if _is_statistics(source):
-        source_side = _published(source, look.candidate)
-        return _of_groups(source_side, source, target_side, look, k=num_classes, chosen_by=chosen_by)
-    rows = open_rows(source, image_column=source_image_column, label_column=source_label_column, split=source_split)
-    if num_samples is not None:
+    if rows is not None and num_samples is not None:
         return _of_samples(rows, source, target_side, look, k=num_samples, chosen_by=chosen_by)
-    source_side = look.through(rows, whole_number("num_clusters", num_clusters), "source")
+    source_side = published if rows is None else look.through(rows, num_clusters, "source")
+    assert source_side is not None
     return _of_groups(source_side, source, target_side, look, k=num_classes, chosen_by=chosen_by)
 
 
@@ -145,6 +153,16 @@ def _number_of_classes(num_classes: int | None, method: str) -> int | None:
     if strategy.needs_k and num_classes is None:
         raise ValueError(f"`num_classes` must be how many source classes {method!r} shall choose, got None. Say it.")
     return whole_number("num_classes", num_classes) if strategy.needs_k else None
+
+
+def _check_enough(
+    k: int | None, method: str, num_clusters: int | None, published: Side | None, rows: SourceRows | None
+) -> None:
+    """Refuse more classes than there are, where their number is known before an image is looked at."""
+    named = () if rows is None else rows.class_names or ()
+    n = num_clusters or (len(named) if published is None else len(published.groups))
+    if n:
+        check_k(k, get_strategy(method), n, "classes" if num_clusters is None else "clusters", "num_classes")
 
 
 def _check(
@@ -201,6 +219,7 @@ def _completed(selection: SourceSelection, source: Origin, target: Origin, look:
         revisions={
             "model": look.candidate.revision,
             "source": source.fingerprint,
+            "source_images": source.images,
             "target": target.fingerprint,
         },
         notes=(*selection.notes, *_alike(source, target), *source.notes, *target.notes),

@@ -30,6 +30,9 @@ module = ...  # {architecture} of {n} classes, built as it was for the training
 module.load_state_dict(load_file({file}))"""
 
 
+_YOUR_COPY = "  # not on the Hub: put your copy in its place"
+
+
 def loading_code(facts: CardFacts) -> dict[str, str]:
     """Library -> Python that loads the model and names the class of ``image.jpg``.
 
@@ -62,7 +65,7 @@ def training_code(facts: CardFacts) -> str | None:
     lines += [
         "",
         f"model = {_python(f'{facts.base_model}@{facts.base_revision}' if pinned else public(facts.base_model))}",
-        f"data = {_python(facts.dataset_id or public(facts.dataset))}",
+        f"data = {_python(facts.dataset_id or public(facts.dataset))}{'' if facts.dataset_id else _YOUR_COPY}",
     ]
     options = []
     given = {"method": facts.method, **facts.recipe, "seed": facts.recipe.get("seed", facts.seed)}

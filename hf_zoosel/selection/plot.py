@@ -74,6 +74,7 @@ def _draw_masses(panel: Axes, selection: SourceSelection) -> None:
     panel.set_ylim(0)
     panel.set_title("mass of every source class", fontsize=10, fontweight="bold")
     panel.set_xlabel("place", fontsize=9)
+    panel.locator_params(axis="x", integer=True)
     panel.legend(fontsize=8, frameon=False)
 
 
@@ -83,6 +84,7 @@ def _draw_weights(panel: Axes, selection: SourceSelection) -> None:
     panel.set_ylim(0)
     panel.set_title("mass of every chosen sample", fontsize=10, fontweight="bold")
     panel.set_xlabel("place", fontsize=9)
+    panel.locator_params(axis="x", integer=True)
 
 
 def _draw_target(panel: Axes, selection: SourceSelection) -> None:
@@ -96,6 +98,7 @@ def _draw_target(panel: Axes, selection: SourceSelection) -> None:
     panel.set_ylim(0)
     panel.set_title("distance of every target class", fontsize=10, fontweight="bold")
     panel.set_xlabel("target classes, nearest first", fontsize=9)
+    panel.locator_params(axis="x", integer=True)
     panel.legend(fontsize=8, frameon=False)
 
 

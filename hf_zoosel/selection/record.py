@@ -123,7 +123,8 @@ class SourceSelection(Shown):
         details: What the solver says of itself.
         notes: What a person should know about this result.
         versions: Package -> version that computed it.
-        revisions: What was read (source, target, model) -> its revision.
+        revisions: What was read (source, target, model) -> its revision; ``source_images`` -> number of rows and a
+            digest of 16 images, by which row numbers are known to be of the same data.
         view: Opens the chosen rows; neither saved nor compared.
 
     Raises:

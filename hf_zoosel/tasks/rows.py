@@ -19,6 +19,7 @@ from hf_zoosel.tasks.storage import ColumnImages, Images, ListedImages
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
+STREAM = "stream"
 _SAMPLED = 16  # rows whose content tells one data set from another
 
 
@@ -66,6 +67,8 @@ class SourceRows:
             kept as paths count by path: a file changed in place is not noticed, nor a generator that gives
             other rows after the first 16 than it did before.
         content: Digest of 16 of the rows: to see whether processes look at the same data.
+        images: How many rows and a digest of the images of 16 of them, whatever the labels; for a stream, of its
+            first 16.
         notes: What a person should know about how it was opened.
     """
 
@@ -75,6 +78,7 @@ class SourceRows:
     n_rows: int | None
     fingerprint: str | None
     content: str
+    images: str
     notes: tuple[str, ...]
     _reader: _Reader
 
@@ -198,7 +202,7 @@ class _Asked:
         return RowColumns(found.image, found.mode, found.label, names)
 
 
-_Parts = tuple[RowColumns, int | None, str | None, str, _Reader]
+_Parts = tuple[RowColumns, int | None, str | None, str, str, _Reader]
 
 
 def _open_table(dataset: "Dataset", asked: _Asked) -> _Parts:
@@ -207,8 +211,10 @@ def _open_table(dataset: "Dataset", asked: _Asked) -> _Parts:
     columns = asked.find(dataset.features, partial(peek, dataset))
     reader = _TableReader(dataset, columns)
     some = np.unique(np.linspace(0, len(dataset) - 1, _SAMPLED).astype(np.int64))
-    content = content_identity(ColumnImages(dataset, columns.image, some, mode=columns.mode), reader.labels_at(some))
-    return columns, len(dataset), str(dataset._fingerprint), content, reader
+    images = ColumnImages(dataset, columns.image, some, mode=columns.mode)
+    content = content_identity(images, reader.labels_at(some))
+    digest = f"{len(dataset)} rows, {content_identity(images, ())}"
+    return columns, len(dataset), str(dataset._fingerprint), content, digest, reader
 
 
 class _TableReader:
@@ -243,9 +249,11 @@ def _open_stream(stream: "IterableDataset", asked: _Asked) -> _Parts:
     columns = asked.find(features, lambda name: first_value(head, name))
     head += list(islice(examples, max(0, _SAMPLED - len(head))))
     some = [_image_and_label(example, columns) for example in head[:_SAMPLED]]
-    content = content_identity(ListedImages([image for image, _ in some], mode=columns.mode), [b for _, b in some])
+    images = ListedImages([image for image, _ in some], mode=columns.mode)
+    content = content_identity(images, [label for _, label in some])
+    digest = f"{STREAM}, {content_identity(images, ())}"
     reader = _StreamReader(stream, columns, chain(head, examples))
-    return columns, None, identity and f"{identity} {content}", content, reader
+    return columns, None, identity and f"{identity} {content}", content, digest, reader
 
 
 class _StreamReader:

@@ -1,11 +1,13 @@
 """DELTA's attention: how much the target would miss each channel of each watched layer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
 
 from hf_zoosel.features.layers import hooked
 from hf_zoosel.objectives import measure_channel_weights
@@ -17,7 +19,7 @@ from hf_zoosel.training.refit import LinearHead, refit_head
 _IMAGES = 32  # a pass over them for each channel
 
 
-def channel_weights_of(model: TwoHeads, feed: Feed) -> list[Tensor]:
+def channel_weights_of(model: TwoHeads, feed: Feed, *, shown: bool = False) -> list[Tensor]:
     """Weights ``(channels,)`` of each watched layer, from the loss with each channel set to zero.
 
     The classifier is logistic regression on the features of all training rows; the loss is measured on at most 32 of
@@ -26,6 +28,7 @@ def channel_weights_of(model: TwoHeads, feed: Feed) -> list[Tensor]:
     Args:
         model: Before training, on the device.
         feed: Gives the target's rows.
+        shown: Whether to show a progress bar.
     """
     outputs = outputs_of(model, feed.in_order(feed.train), feed.preprocess, team=feed.team)
     head = refit_head(outputs, None, outputs.target.shape[1])
@@ -38,11 +41,12 @@ def channel_weights_of(model: TwoHeads, feed: Feed) -> list[Tensor]:
     with torch.no_grad(), model.watching_maps() as maps:
         model(pixels[:1])
         widths = [one.shape[1] for one in maps]
-    losses = _Losses(model, head, pixels, labels)
-    weights = [
-        measure_channel_weights(losses.of(stage), width).to(feed.team.device)
-        for stage, width in zip(model.stages, widths, strict=True)
-    ]
+    with tqdm(total=sum(widths) + len(widths), desc="attention", unit="channel", disable=not shown) as bar:
+        losses = _Losses(model, head, pixels, labels, bar.update)
+        weights = [
+            measure_channel_weights(losses.of(stage), width).to(feed.team.device)
+            for stage, width in zip(model.stages, widths, strict=True)
+        ]
     model.train(was_training)
     return weights
 
@@ -50,8 +54,10 @@ def channel_weights_of(model: TwoHeads, feed: Feed) -> list[Tensor]:
 class _Losses:
     """The loss of a fixed classifier on fixed images, with a channel of one layer gone."""
 
-    def __init__(self, model: TwoHeads, head: LinearHead, pixels: Tensor, labels: Tensor) -> None:
-        self._model, self._pixels, self._labels = model, pixels, labels
+    def __init__(
+        self, model: TwoHeads, head: LinearHead, pixels: Tensor, labels: Tensor, tell: Callable[[], object]
+    ) -> None:
+        self._model, self._pixels, self._labels, self._tell = model, pixels, labels, tell
         self._weight, self._bias = head.weight.to(pixels.device), head.bias.to(pixels.device)
 
     def of(self, stage: Any) -> Any:
@@ -67,6 +73,7 @@ class _Losses:
 
             with torch.no_grad(), hooked([] if channel is None else [layer], silence):
                 features = self._model(self._pixels).features.float()
+            self._tell()
             return cross_entropy(features @ self._weight.T + self._bias, self._labels)
 
         return loss_without

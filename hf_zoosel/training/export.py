@@ -13,13 +13,13 @@ from hf_zoosel.training.architecture import is_timm, is_transformers
 from hf_zoosel.training.model import TwoHeads
 from hf_zoosel.zoo import Candidate
 from hf_zoosel.zoo.atomic import filling
+from hf_zoosel.zoo.folders import OF_A_MODULE
 from hf_zoosel.zoo.image_size import is_image_processor
 from hf_zoosel.zoo.timm_models import data_config
 from hf_zoosel.zoo.transformers_models import quiet
 
 WEIGHTS = "model.safetensors"
 SOURCE_HEAD = "source_head.safetensors"
-OTHER = "hf_zoosel.json"  # beside the weights of a module of neither library
 # What of a pre-trained configuration holds for fine-tuned weights too; the rest says where the old ones came from.
 _DATA_KEYS = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
 _MODEL_KEYS = ("first_conv", "classifier")
@@ -148,7 +148,7 @@ def _save_transformers(module: Any, folder: Path, names: list[str]) -> None:
 def _save_other(module: nn.Module, folder: Path, names: list[str]) -> None:
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     _save_tensors(module.state_dict(), folder / WEIGHTS)
-    _write_json({"module": kind, "class_names": names, "weights": WEIGHTS}, folder / OTHER)
+    _write_json({"module": kind, "class_names": names, "weights": WEIGHTS}, folder / OF_A_MODULE)
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:

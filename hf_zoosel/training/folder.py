@@ -23,13 +23,14 @@ def call_identity(materials: Materials, rates: Sequence[float], *, auto: bool, k
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def claim(options: Options, materials: Materials, identity: str) -> bool:
+def claim(options: Options, materials: Materials, identity: str, choices: Mapping[str, Any] | None = None) -> bool:
     """Take a folder for a call, or find that the call has finished there.
 
     Args:
         options: Name the folder.
         materials: What the call works with.
         identity: Of the call.
+        choices: Of the call, beside those of its recipe, to say in what another run differs.
 
     Returns:
         Whether its result lies there already.
@@ -42,7 +43,7 @@ def claim(options: Options, materials: Materials, identity: str) -> bool:
     if len(set(identities)) > 1:
         raise ValueError("`dataset` must hold the same rows on every process, got different ones. Do not shard it.")
     why_not: list[str | None] = []
-    write_on_main(options.team, lambda: why_not.append(_take(options, identity, materials)))
+    write_on_main(options.team, lambda: why_not.append(_take(options, identity, materials, choices or {})))
     failure = options.team.from_main(why_not[0] if why_not else None)
     if failure is not None:
         raise ValueError(failure)
@@ -65,35 +66,31 @@ def released_unless_trained(options: Options) -> Iterator[None]:
         raise
 
 
-def _take(options: Options, identity: str, materials: Materials) -> str | None:
+def _take(options: Options, identity: str, materials: Materials, choices: Mapping[str, Any]) -> str | None:
     """Write whose folder it is; or say why it cannot be taken."""
     folder, path = options.folder, options.folder / _CLAIM
+    chosen = {**materials.recipe.to_dict(), **choices, "keep_source_head": options.keep_source_head}
+    now = json.loads(json.dumps({"identity": identity, "model": materials.candidate.name, "choices": chosen}))
     if path.is_file():
         owner = load(path, dict, "the description of a run")
         if owner.get("identity") == identity:
             return None
-        now: dict[str, Any] = {"model": materials.candidate.name, "recipe": materials.recipe.to_dict()}
-        was: dict[str, Any] = {"model": owner.get("model"), "recipe": owner.get("recipe")}
-        if owner.get("keep_source_head", False) != options.keep_source_head:
-            was["recipe"] = {**(was["recipe"] or {}), "keep_source_head": owner.get("keep_source_head", False)}
-            now["recipe"] = {**now["recipe"], "keep_source_head": options.keep_source_head}
         return (
-            f"`output_dir` must be empty or hold this run, got another one in {folder}{_difference(was, now)}. "
+            f"`output_dir` must be empty or hold this run, got another one in {folder}{_difference(owner, now)}. "
             "Choose another folder, or remove that one."
         )
     if folder.is_dir() and any(one.name != _LOGS and not one.name.startswith(".") for one in folder.iterdir()):
         return f"`output_dir` must be empty or hold this run, got other files in {folder}. Choose another folder."
-    described = {"identity": identity, "model": materials.candidate.name, "recipe": materials.recipe.to_dict()}
-    save({**described, "keep_source_head": options.keep_source_head}, path)
+    save(now, path)
     return None
 
 
 def _difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The first choice in which two runs differ, in words."""
-    if was["model"] != now["model"]:
-        return f" (of {was['model']})"
-    before, after = was["recipe"] or {}, json.loads(json.dumps(now["recipe"]))
-    for name, value in after.items():
-        if before.get(name) != value:
-            return f" ({name} was {before.get(name)!r} and is {value!r})"
+    if was.get("model") != now["model"]:
+        return f" (of {was.get('model')})"
+    before, after = was.get("choices") or {}, now["choices"]
+    for name in {**after, **before}:
+        if before.get(name) != after.get(name):
+            return f" ({name} was {before.get(name)!r} and is {after.get(name)!r})"
     return " (of other data)"

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hf_zoosel.selection import SourceSelection
+from hf_zoosel.tasks.argument_names import of_source, said_of
 from hf_zoosel.tasks.opening import DatasetLike
 from hf_zoosel.training.recipe import Recipe
 from hf_zoosel.training.source_stream import open_source
 from hf_zoosel.training.streams import LabelledRows, NoLabelsError, open_held_out, open_target, split_validation
 from hf_zoosel.zoo import Candidate
+
+TEST = "test"  # the split that is measured on where there is one
+_NOT_MEASURED = "the model is not measured on test images: there is no test split, and no data set was given as `test`"
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Materials:
 
 
 def open_held_apart(
-    dataset: Any, wanted: Any, train: LabelledRows, columns: Columns, *, needed: bool
+    dataset: Any, wanted: Any, train: LabelledRows, columns: Columns, *, what: str, needed: bool = True
 ) -> LabelledRows | None:
     """Rows to validate or test on: a split of the target by name, or a data set of its own.
 
@@ -87,6 +91,7 @@ def open_held_apart(
         wanted: Name of a split, a data set, or None for none.
         train: Gives the classes their numbers.
         columns: Of the target.
+        what: The argument it was given by.
         needed: Whether a split that does not exist is an error.
 
     Raises:
@@ -97,13 +102,14 @@ def open_held_apart(
     by_name = isinstance(wanted, str)
     if by_name and not needed and not _has_split(dataset, wanted):
         return None
-    return open_held_out(
-        dataset if by_name else wanted,
-        train.class_names,
-        image_column=columns.image,
-        label_column=columns.label,
-        split=wanted if by_name else None,
-    )
+    with said_of({"split": what} if by_name else {"dataset": what}):
+        return open_held_out(
+            dataset if by_name else wanted,
+            train.class_names,
+            image_column=columns.image,
+            label_column=columns.label,
+            split=wanted if by_name else None,
+        )
 
 
 def open_target_rows(
@@ -136,12 +142,15 @@ def open_target_rows(
         test = None
         train = replace(train, notes=(*train.notes, "the model is not measured: it was trained on the test split"))
     try:
-        tested = open_held_apart(dataset, test, train, columns, needed=False)
+        is_default = isinstance(test, str) and test == TEST
+        tested = open_held_apart(dataset, test, train, columns, what="test", needed=not is_default)
+        if is_default and tested is None:
+            train = replace(train, notes=(*train.notes, _NOT_MEASURED))
     except NoLabelsError:  # those of a benchmark are often kept back
         tested = None
         train = replace(train, notes=(*train.notes, "the test split has no labels and was not used"))
     if not is_share:
-        return train, open_held_apart(dataset, validation, train, columns, needed=True), tested
+        return train, open_held_apart(dataset, validation, train, columns, what="validation"), tested
     kept, held_out = split_validation(train, float(validation), seed)
     return kept, held_out, tested
 
@@ -176,16 +185,17 @@ def open_source_rows(
         return None, None
     if recipe.source_sampling == "mass" and not isinstance(source, SourceSelection):
         raise ValueError("`source_sampling` must be 'uniform' for a data set, which has no masses. Pass a selection.")
-    rows = open_source(
-        source,
-        data=data,
-        image_column=columns.image,
-        label_column=columns.label,
-        split=columns.split,
-        labelled=False if recipe.method == "consistency" else None,
-        weighted=recipe.source_sampling == "mass",
-        seed=recipe.seed,
-    )
+    with said_of(of_source(data="source_data", **({} if data is None else {"dataset": "source_data"}))):
+        rows = open_source(
+            source,
+            data=data,
+            image_column=columns.image,
+            label_column=columns.label,
+            split=columns.split,
+            labelled=False if recipe.method == "consistency" else None,
+            weighted=recipe.source_sampling == "mass",
+            seed=recipe.seed,
+        )
     return rows, source if isinstance(source, SourceSelection) else None
 
 

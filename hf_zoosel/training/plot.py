@@ -32,6 +32,7 @@ def plot_history(result: FinetuneResult, *, path: str | os.PathLike[str] | None 
     if measured:
         panels[1].set(xlabel="epoch", ylabel="validation, %")
     for panel in panels:
+        panel.locator_params(axis="x", integer=True)
         panel.legend(frameon=False, fontsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{result.model} on {result.dataset}", fontsize=9, parse_math=False)

@@ -149,9 +149,10 @@ class Recipe:
     def _with(self, values: Mapping[str, Any]) -> "Recipe":
         inner = {name.partition(".")[2]: value for name, value in values.items() if name.startswith("augmentation.")}
         outer = {name: value for name, value in values.items() if not name.startswith("augmentation.")}
-        known = {one.name for one in fields(self)} | {f"augmentation.{one.name}" for one in fields(Augmentation)}
+        known = {one.name for one in fields(self)} - {"augmentation"}
+        known |= {f"augmentation.{one.name}" for one in fields(Augmentation)}
         for name in values:
-            if name not in known or name == "augmentation":
+            if name not in known:
                 raise ValueError(f"`recipe` must have names out of {', '.join(sorted(known))}, got {name!r}.")
         if inner:
             outer["augmentation"] = replace(self.augmentation, **inner)

@@ -238,16 +238,25 @@ class FinetuneResult(Shown):
         return f"FinetuneResult(model={self.model!r}, dataset={self.dataset!r}, folder={str(self.folder)!r})"
 
     def _content(self) -> Content:
-        mixed = "" if self.source is None else f" with {counted(len(self.source_classes), 'class', 'classes')} of "
-        title = f"{self.model} fine-tuned on {self.dataset}{mixed}{self.source or ''}, {self.method}"
-        shown = [(label, self.metrics[name]) for name, label in _LABELS.items() if name in self.metrics]
+        title = f"{self.model} fine-tuned on {self.dataset}{self._mixed_in()}, {self.method}"
+        measured = [(label, self.metrics[name]) for name, label in _LABELS.items() if name in self.metrics]
+        shown = [(label, f"{100 * value:.1f} %") for label, value in measured]
+        shown = shown or [("not measured: nothing was held out", "")]
         columns = [
             Column("", [str(i + 1) for i in range(len(shown))]),
             Column("measure", [label for label, _ in shown], left=True),
-            Column("value", [f"{100 * value:.1f} %" for _, value in shown]),
+            Column("value", [value for _, value in shown]),
         ]
         sections = [("Notes", [one_line(note) for note in self.notes])] if self.notes else []
         return Content(one_line(title), columns, one_line(self._legend()), sections)
+
+    def _mixed_in(self) -> str:
+        if self.source is None:
+            return ""
+        if self.source_classes and self.source_unit in (None, "class"):
+            return f" with {counted(len(self.source_classes), 'class', 'classes')} of {self.source}"
+        n = self.metrics.get("n_source")
+        return f" with {'images' if n is None else counted(int(n), 'image', 'images')} of {self.source}"
 
     def _legend(self) -> str:
         parts = [f"The model is in {self.folder}."]

@@ -197,7 +197,7 @@ def _train(
     start = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     _check_needs(recipe, feed)
     while True:
-        objective = _objective(model, feed, relationship)
+        objective = _objective(model, feed, relationship, shown=options.shown and feed.team.is_main)
         _layers(model, recipe)
         loop = Loop(
             model,
@@ -237,7 +237,7 @@ def _check_needs(recipe: Recipe, feed: Feed) -> None:
         )
 
 
-def _objective(model: TwoHeads, feed: Feed, relationship: Relationship | None) -> Objective:
+def _objective(model: TwoHeads, feed: Feed, relationship: Relationship | None, *, shown: bool) -> Objective:
     from copy import deepcopy
 
     from hf_zoosel.training.attention import channel_weights_of
@@ -246,7 +246,7 @@ def _objective(model: TwoHeads, feed: Feed, relationship: Relationship | None) -
     needs = {need for name in names for need in REGULARIZERS[name].needs}
     start = deepcopy(model) if needs.intersection({"start", "start_maps", "start_logits"}) else None
     matrix = None if relationship is None else relationship.matrix.to(feed.team.device, torch.float32)
-    weights = channel_weights_of(model, feed) if "channel_weights" in needs else None
+    weights = channel_weights_of(model, feed, shown=shown) if "channel_weights" in needs else None
     return Objective(feed.recipe, start, matrix, weights)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from hf_zoosel.selection import SourceSelection
 from hf_zoosel.tasks.labels import number_classes
 from hf_zoosel.tasks.opening import DatasetLike, open_split
-from hf_zoosel.tasks.rows import RowColumns, SourceRows, open_rows
+from hf_zoosel.tasks.rows import STREAM, RowColumns, SourceRows, open_rows
 from hf_zoosel.tasks.sampling import Request, begin_stream
 from hf_zoosel.tasks.storage import ColumnImages, Spool
 from hf_zoosel.tasks.views import classes_of, rows_of
@@ -81,9 +81,17 @@ def open_source(
 def _rows_of(selection: SourceSelection, data: DatasetLike | None, split: str | None, asked: _Asked) -> Any:
     """The chosen rows as a data set: from the selection itself, or found again in the data it was made from."""
     if data is None:
+        if selection.view is None:
+            raise ValueError(
+                "`data` must be given beside a selection that was read from a file or made from statistics, got None: "
+                "neither holds images. Pass the data set it was made from."
+            )
+        if split is not None:
+            raise ValueError(f"`split` must be None beside a selection that holds its data, got {split!r}.")
         return selection.dataset()
     opened = replace(asked, labelled=True if selection.unit == "class" else asked.labelled).open(data, split)
     if selection.rows is not None:
+        _check_images(selection.revisions.get("source_images"), opened)
         if opened.n_rows is not None and max(selection.rows) >= opened.n_rows:
             raise ValueError(
                 f"`data` must be what the selection was made from, but has {opened.n_rows:,} rows where row "
@@ -111,7 +119,7 @@ def _read(data: Union["Dataset", "IterableDataset"], asked: _Asked) -> LabelledR
     if not names:
         raise ValueError(
             f"`source` must have labels in column {columns.label!r}, got none in {sample.n_rows} rows. "
-            "Pass `labelled=False` to train with its images alone."
+            "To train with its images alone take method='consistency'."
         )
     notes = (*opened.notes, *unlabelled_note(sample))
     return LabelledRows(opened.name, opened.split, sample.images, labels, names, sample.rows, notes)
@@ -132,6 +140,18 @@ def _unlabelled(data: Any, columns: RowColumns) -> tuple[Any, None, tuple[str, .
         spool.offer(row, 0, example.get(columns.image))
     rows, _, images = spool.finish(columns.mode)
     return images, None, (), rows
+
+
+def _check_images(made_from: str | None, opened: SourceRows) -> None:
+    """Refuse row numbers of other data; a stream and a table are not compared, they are looked at elsewhere."""
+    if made_from is None or made_from.startswith(STREAM) != opened.images.startswith(STREAM):
+        return
+    if made_from != opened.images:
+        (made, _), (there, _) = (one.split(", ") for one in (made_from, opened.images))
+        raise ValueError(
+            f"`data` must be what the selection was made from, {made}, for its rows are known by number, but "
+            f"{opened.name!r} ({there}) has other images or another order. Pass the same data set and split."
+        )
 
 
 def _check_names(selection: SourceSelection, there: set[str], name: str) -> None:

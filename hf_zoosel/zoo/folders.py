@@ -14,6 +14,8 @@ from hf_zoosel.zoo.errors import CandidateError
 from hf_zoosel.zoo.published import published_accuracy
 from hf_zoosel.zoo.weights import check_weights, content_digest, weight_files
 
+OF_A_MODULE = "hf_zoosel.json"  # in the place of config.json where the network is of neither library
+
 logger = logging.getLogger(__name__)
 
 
@@ -23,6 +25,11 @@ def from_folder(folder: Path, name: str) -> Candidate:
     Raises:
         CandidateError: If it holds no config.json or no sound safetensors.
     """
+    if (folder / OF_A_MODULE).is_file():
+        raise CandidateError(
+            f"{folder} holds the weights of a module that only your own code builds. Build it, load "
+            "model.safetensors, and pass (module, transform)."
+        )
     if not (folder / "config.json").is_file():
         raise CandidateError(f"{folder} holds no config.json, so it is no timm or transformers checkpoint.")
     revision = content_digest([folder / "config.json", *weight_files(folder)])

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from torch import nn
@@ -160,5 +161,5 @@ def _check_kind(name: str, spec: object) -> None:
     if not isinstance(spec, str | Path | Candidate) and _module_of(spec) is None:
         raise TypeError(
             f"`models` must hold names, folders, modules or (module, transform) pairs, got {type(spec).__name__} "
-            f"for {name!r}."
+            f"for {shorten(name, 80)!r}."
         )

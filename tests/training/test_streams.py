@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given, strategies as st
 
 from hf_zoosel.selection import SourceSelection
 from hf_zoosel.selection.record import SourceClass, TargetClass
+from hf_zoosel.tasks.rows import open_rows
 from hf_zoosel.tasks.views import classes_of, rows_of
 from hf_zoosel.training.source_stream import open_source
 from hf_zoosel.training.streams import LabelledRows, open_held_out, open_target, split_validation
@@ -218,8 +220,21 @@ def test_a_selection_made_from_more_rows_is_refused():
 
 
 def test_a_selection_without_data_says_so():
-    with pytest.raises(ValueError, match="made from statistics or read from a file"):
+    with pytest.raises(ValueError, match="`data` must be given beside a selection that was read from a file or made"):
         open_source(selection("dog"))
+
+
+@pytest.mark.parametrize("unit", ["cluster", "sample"])
+def test_row_numbers_of_other_data_are_refused(unit):
+    data = animals()
+    made = {"source_images": open_rows(data).images}
+    chosen = replace(selection("c0", unit=unit, rows=(2, 0)), revisions=made)
+    assert seen(open_source(chosen, data=data)) == originals(0, 2)
+    assert seen(open_source(chosen, data=data.remove_columns("label"))) == originals(0, 2)
+    assert seen(open_source(chosen, data=data.to_iterable_dataset())) == originals(0, 2)
+    for other in (data.select(range(7)), data.select(range(7, -1, -1))):
+        with pytest.raises(ValueError, match=r"`data` must be what the selection was made from, 8 rows.* other i"):
+            open_source(chosen, data=other)
 
 
 def test_masses_of_a_data_set_are_refused():
