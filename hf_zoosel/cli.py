@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.ERROR if options.quiet else logging.WARNING)
     try:
+        _check_pictures(options)
         return int(options.run(options))
     except (ValueError, ImportError, OSError) as error:
         print(f"hf-zoosel: {error}", file=sys.stderr)  # noqa: T201
@@ -187,6 +188,8 @@ def _select(options: argparse.Namespace) -> int:
     from hf_zoosel.selection import options_from_settings
     from hf_zoosel.zoo import CandidateError
 
+    if options.sheet is not None and (options.num_clusters is not None or options.source.endswith(".safetensors")):
+        raise ValueError("`--sheet` must be left out for clusters and for statistics, which have no images to show.")
     names = ("image_column", "label_column", "split", "source_image_column", "source_label_column", "source_split")
     columns = {name: getattr(options, name) for name in names}
     try:
@@ -293,6 +296,24 @@ def _show(ranking: "Ranking", output: Path | None, plot: Path | None) -> int:
             ranking.plot(path=plot)
             print(f"Wrote {plot}")  # noqa: T201
     return 0 if ranked else 1
+
+
+def _check_pictures(options: argparse.Namespace) -> None:
+    """Refuse before the work what no picture can be written to."""
+    plot, sheet = getattr(options, "plot", None), getattr(options, "sheet", None)
+    if plot is not None:
+        from matplotlib.figure import Figure
+
+        _check_ending("plot", plot, [f".{one}" for one in Figure().canvas.get_supported_filetypes()])
+    if sheet is not None:
+        from PIL import Image
+
+        _check_ending("sheet", sheet, list(Image.registered_extensions()))
+
+
+def _check_ending(name: str, path: Path, known: Sequence[str]) -> None:
+    if path.suffix.lower() not in known:
+        raise ValueError(f"`--{name}` must end in one of {', '.join(sorted(known))}, got {path.name!r}.")
 
 
 def _count_or_all(text: str) -> int | None:

@@ -168,3 +168,16 @@ def test_a_selection_from_a_file_needs_its_source_and_a_split_that_is_not_there_
     ):
         assert main([*map(str, [*words, *more])]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(folder, model, tmp_path, capsys):
+    select = ["select", "--dataset", folder, "--source", folder, "--model", model, "--cache-dir", tmp_path / "cache"]
+    for words, message in (
+        ([*select, "--sheet", tmp_path / "sheet.what"], "`--sheet` must end in one of"),
+        ([*select, "--plot", tmp_path / "plot"], "`--plot` must end in one of"),
+        ([*select, "--num-clusters", 2, "--sheet", tmp_path / "sheet.png"], "`--sheet` must be left out for clusters"),
+        ([*select, "--num-classes", "all"], "take the whole source by method='all'"),
+    ):
+        assert main([*map(str, words)]) == 2
+        assert message in capsys.readouterr().err
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))

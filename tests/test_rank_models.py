@@ -186,6 +186,12 @@ def test_a_persons_own_metric_is_scored_with_an_interval():
     assert rank(pictures(), {"a": tiny(0)}, confident).best.scores["confident"].value > 0
 
 
+def test_all_metrics_may_stand_beside_others():
+    asked = ["knn", "all", Metric("mine", lambda features, labels: features.double().mean().item())]
+    ranking = rank(pictures(12), {"a": tiny(0)}, asked, n_bootstrap=0)
+    assert ranking.metrics == ("knn", *(name for name in METRICS if name != "knn"), "mine")
+
+
 def test_a_metric_that_fails_takes_no_other_score_with_it():
     def broken(features, labels):
         raise ZeroDivisionError("oh no")
@@ -326,6 +332,8 @@ def test_when_every_candidate_fails_the_reasons_are_there():
         ({"metric": "lfcc"}, "lfc"),
         ({"metric": []}, "at least one metric"),
         ({"metric": ["lfc", "lfc"]}, "none twice"),
+        ({"metric": ["all", "all"]}, "none twice"),
+        ({"metric": [lambda x, y: 0.0, lambda x, y: 1.0]}, r"none twice, .*Metric\('name', function\)"),
         ({"image_column": "img"}, "image"),
         ({"label_column": "lable"}, "label"),
         ({"max_per_class": 0}, "max_per_class"),

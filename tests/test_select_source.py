@@ -362,3 +362,24 @@ def test_a_folder_that_cannot_be_written_is_not_the_models_fault(model, tmp_path
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"features cannot be kept in .*file.* Make room there, or name another folder"):
         select(coloured(["red"]), coloured(COLOURS), model, tmp_path / "file" / "cache", num_samples=3)
+
+
+def test_notes_say_whether_they_are_of_the_source_or_of_the_target(model, tmp_path):
+    source, target = coloured(COLOURS), coloured(["red", "blue"], seed=1)
+    labels = [-1, *target["label"][1:]]
+    spoiled = target.remove_columns("label").add_column("label", labels).cast_column("label", target.features["label"])
+    notes = " ".join(select(spoiled, source, model, tmp_path, num_classes=1).notes)
+    assert "1 of 8 target rows have no label and were left out." in notes
+    assert "source rows" not in notes
+
+
+def test_a_sheet_says_which_data_set_cannot_be_opened(model, tmp_path):
+    source, target = coloured(COLOURS), coloured(["red"], seed=1)
+    selection = select(target, source, model, tmp_path, num_classes=1)
+    for data, given, message in (
+        ((target, str(tmp_path / "away")), {}, "`source` must be an existing path"),
+        ((str(tmp_path / "away"), source), {}, "`target` must be an existing path"),
+        ((target, source), {"source_image_column": "what"}, "`source_image_column` must name"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            contact_sheet(selection, *data, **given)

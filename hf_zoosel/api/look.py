@@ -34,9 +34,9 @@ class Origin:
     notes: tuple[str, ...] = ()
 
     @staticmethod
-    def of(rows: SourceRows, provenance: Provenance | None) -> "Origin":
-        """A data set, once it was read."""
-        notes = () if provenance is None else provenance.notes
+    def of(rows: SourceRows, provenance: Provenance | None, what: str) -> "Origin":
+        """A data set, once it was read; ``what`` is "source" or "target"."""
+        notes = () if provenance is None else provenance.notes_on(what)
         return Origin(rows.name, rows.fingerprint, rows.images, (*rows.notes, *notes))
 
 
@@ -103,7 +103,7 @@ class Look:
             ValueError: If it has neither labels nor a number of clusters.
         """
         if n_clusters is not None:
-            return self._clusters(rows, n_clusters)
+            return self._clusters(rows, n_clusters, what)
         if not rows.is_labelled:
             wanted = "num_clusters" if what == "source" else "num_target_clusters"
             raise ValueError(
@@ -111,14 +111,14 @@ class Look:
                 f"`source_label_column=`), or pass `{wanted}=` to cluster its features."
             )
         seen = source_statistics(self.candidate, rows, **self._options)
-        return Side(Origin.of(rows, seen.provenance), groups_of(seen, rows.name), rows)
+        return Side(Origin.of(rows, seen.provenance, what), groups_of(seen, rows.name), rows)
 
     def samples(self, rows: SourceRows) -> tuple[SourceFeatures, Pool]:
         """Features of every row, on disk, and how to read those of this process."""
         seen = source_features(self.candidate, rows, **self._options)
         return seen, Pool(seen.blocks, seen.rows(), self.team.gather, self.team.is_main)
 
-    def _clusters(self, rows: SourceRows, n_clusters: int) -> Side:
+    def _clusters(self, rows: SourceRows, n_clusters: int, what: str) -> Side:
         seen, pool = self.samples(rows)
         try:
             clusters = cluster(pool, n_clusters, seed=self.seed)
@@ -126,7 +126,7 @@ class Look:
             seen.discard(self.team)
         everywhere = self.team.gather((pool.rows, clusters.labels))
         of_row = torch.cat([one[0] for one in everywhere]), torch.cat([one[1] for one in everywhere])
-        return Side(Origin.of(rows, seen.provenance), clusters.groups, rows, of_row)
+        return Side(Origin.of(rows, seen.provenance, what), clusters.groups, rows, of_row)
 
     @property
     def _options(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from hf_zoosel.tasks.argument_names import of_source, said_of
 from hf_zoosel.zoo import Candidate, CandidateError, Spec, name_models, resolve
 
 MetricSpec = str | Metric | Callable[..., float]
+ALL = "all"  # every metric of the table
 _LIBRARIES = ("hf-zoosel", "torch", "timm", "transformers", "datasets", "pillow")
 logger = logging.getLogger(__name__)
 
@@ -226,13 +227,17 @@ def _ranking(
 
 
 def _metrics(metric: MetricSpec | Sequence[MetricSpec]) -> list[Metric]:
-    if isinstance(metric, str) and metric == "all":
-        return list(METRICS.values())
     asked = list(metric) if isinstance(metric, Iterable) and not isinstance(metric, str) else [metric]
-    metrics = [get_metric(one) for one in asked]
+    found = [None if isinstance(one, str) and one == ALL else get_metric(one) for one in asked]
+    own = {one.name for one in found if one is not None}
+    rest = [one for one in METRICS.values() if one.name not in own]
+    metrics = [each for one in found for each in (rest if one is None else [one])]
     names = [one.name for one in metrics]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"`metric` must name at least one metric and none twice, got {names}.")
+        raise ValueError(
+            f"`metric` must name at least one metric and none twice, got {names}. A function gets a name of its own "
+            "by `Metric('name', function)`."
+        )
     _check_members(metrics)
     return metrics
 

@@ -151,7 +151,10 @@ def select_source(
 def _number_of_classes(num_classes: int | None, method: str) -> int | None:
     strategy = get_strategy(method)
     if strategy.needs_k and num_classes is None:
-        raise ValueError(f"`num_classes` must be how many source classes {method!r} shall choose, got None. Say it.")
+        raise ValueError(
+            f"`num_classes` must be how many source classes {method!r} shall choose, got None. Say it, or take the "
+            "whole source by method='all'."
+        )
     return whole_number("num_classes", num_classes) if strategy.needs_k else None
 
 
@@ -205,7 +208,7 @@ def _of_samples(
         selection = select_samples(pool, target.groups, k=k, **chosen_by)
     finally:
         seen.discard(look.team)
-    origin = Origin.of(rows, seen.provenance)
+    origin = Origin.of(rows, seen.provenance, "source")
     view = rows_of(data, rows.split, selection.rows or ())
     return replace(_completed(selection, origin, target.origin, look), view=view)
 

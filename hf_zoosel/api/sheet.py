@@ -8,6 +8,7 @@ import numpy as np
 
 from hf_zoosel.selection import SourceSelection, selection_sheet, shown_in
 from hf_zoosel.tasks import ImageError, SourceRows, open_rows
+from hf_zoosel.tasks.argument_names import of_source, said_of
 from hf_zoosel.tasks.labels import class_name
 from hf_zoosel.tasks.spans import pieces
 
@@ -57,12 +58,14 @@ def contact_sheet(
     """
     if selection.unit == "cluster":
         raise ValueError("`selection` must be one of classes or images, got one of clusters. Look at its rows.")
-    target_rows = open_rows(target, image_column=image_column, label_column=label_column, split=split)
-    source_rows = open_rows(
-        source, image_column=source_image_column, label_column=source_label_column, split=source_split
-    )
-    (_, of_target), *of_source = shown_in(selection, n)
-    shown = {index for _, section in of_source for index, _ in section}
+    with said_of({"dataset": "target"}):
+        target_rows = open_rows(target, image_column=image_column, label_column=label_column, split=split)
+    with said_of(of_source()):
+        source_rows = open_rows(
+            source, image_column=source_image_column, label_column=source_label_column, split=source_split
+        )
+    (_, of_target), *sections = shown_in(selection, n)
+    shown = {index for _, section in sections for index, _ in section}
     if selection.unit == "sample":
         source_image = _of_rows(source_rows, shown)
     else:

@@ -77,9 +77,9 @@ class Metric:
 
     name: str
     fn: Callable[..., Any]
-    needs: tuple[Need, ...]
-    cost: str
-    reference: str
+    needs: tuple[Need, ...] = ("features", "labels")
+    cost: str = "unknown"
+    reference: str = "user-defined"
     influence: Callable[..., tuple[float, Tensor]] | None = None
     over_zoo: Callable[[Tensor], Tensor] | None = None
 
@@ -196,7 +196,8 @@ def get_metric(metric: str | Metric | Callable[..., float]) -> Metric:
     """Look a metric up by name; a bare ``fn(features, labels) -> float`` becomes a metric of its own name.
 
     Args:
-        metric: A name in ``METRICS`` or ``VARIANTS``, a ``Metric``, or a function of features and labels.
+        metric: A name in ``METRICS`` or ``VARIANTS``, a function of theirs, a ``Metric``, or any other function of
+            features and labels.
 
     Returns:
         The table's entry, or a new one.
@@ -218,7 +219,10 @@ def get_metric(metric: str | Metric | Callable[..., float]) -> Metric:
         close = get_close_matches(metric.lower(), known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"`metric` must be one of {sorted(METRICS)} or {sorted(VARIANTS)}, got {metric!r}.{hint}")
+    for entry in (*METRICS.values(), *VARIANTS.values()):
+        if metric is entry.fn:
+            return entry
     if not callable(metric):
         raise TypeError(f"`metric` must be a name, a Metric or a function, got {type(metric).__name__}.")
     name = getattr(metric, "__name__", type(metric).__name__)
-    return Metric(name, metric, needs=("features", "labels"), cost="unknown", reference="user-defined")
+    return Metric(name, metric)

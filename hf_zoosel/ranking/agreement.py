@@ -31,6 +31,7 @@ def concordance(ranking: Ranking) -> float | None:
     from scipy.stats import rankdata
 
     scores = _scores(ranking)
+    scores = scores[:, np.isfinite(scores).any(axis=0)]
     scores = scores[np.isfinite(scores).all(axis=1)]
     m, q = scores.shape  # candidates, metrics
     if m < 2 or q < 2:

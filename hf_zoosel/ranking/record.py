@@ -239,6 +239,8 @@ class Ranking(Shown):
     def concordance(self) -> float | None:
         """Say how alike all metrics together order the candidates that have every score.
 
+        A metric that no candidate has a score of is left out.
+
         Returns:
             Kendall's W, corrected for ties, in [0, 1]; 1 where all orders are the same. None for fewer than two
             metrics or candidates, or where every metric ties all candidates.

@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -82,8 +82,9 @@ def _first_tensor(module: nn.Module, pixels: Tensor) -> Tensor:
     if isinstance(output, Tensor):
         return output
     for field in ("logits", "pooler_output", "last_hidden_state"):
-        if isinstance(getattr(output, field, None), Tensor):
-            return getattr(output, field)
+        value = output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
+        if isinstance(value, Tensor):
+            return value
     if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
         return output[0]
     raise CandidateError(f"its output must be a tensor or have `logits`, got {type(output).__name__}.")

@@ -55,19 +55,23 @@ class Provenance:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know, one sentence each."""
+        return self.notes_on("source")
+
+    def notes_on(self, what: str) -> tuple[str, ...]:
+        """The notes, of what the data set is here: "source" or "target"."""
         notes = []
         if self.n_unlabelled:
-            notes.append(f"{self.n_unlabelled} of {self.n_rows} source rows have no label and were left out.")
+            notes.append(f"{self.n_unlabelled} of {self.n_rows} {what} rows have no label and were left out.")
         if self.n_unreadable:
             row, why = self.unreadable[0]
             notes.append(
-                f"{self.n_unreadable} of {self.n_rows} source images could not be read and were left out "
+                f"{self.n_unreadable} of {self.n_rows} {what} images could not be read and were left out "
                 f"(row {row}: {why})."
             )
         if self.empty_classes:
             listed = ", ".join(self.empty_classes[:_LISTED]) + (", ..." if len(self.empty_classes) > _LISTED else ".")
             n = len(self.empty_classes)
-            notes.append(f"{n} source {'class has' if n == 1 else 'classes have'} no readable image: {listed}")
+            notes.append(f"{n} {what} {'class has' if n == 1 else 'classes have'} no image that can be read: {listed}")
         return tuple(notes)
 
     def check_matches(self, candidate: "Candidate") -> None:

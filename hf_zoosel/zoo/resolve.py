@@ -50,7 +50,9 @@ def name_models(models: Sequence[Spec] | Mapping[str, Spec] | Spec | None) -> di
         name = _name_of(spec, named) if given is None else str(given)
         _check_kind(name, spec)
         if not name.strip() or (isinstance(spec, str) and not spec.strip()):
-            raise ValueError(f"`models` must hold non-empty names, got {name!r} for {spec!r}. Remove it.")
+            raise ValueError(
+                f"`models` must hold non-empty names, got {name!r} for {shorten(repr(spec), 80)}. Remove it."
+            )
         if name in named:
             raise ValueError(
                 f"`models` must have distinct names, got {name!r} twice. Remove one, or name them: "

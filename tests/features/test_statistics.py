@@ -339,7 +339,7 @@ def test_a_class_whose_images_cannot_be_read_is_left_out_and_said(few, source):
         stats = run(few.candidate, kind)
         assert stats.class_names == ("ant", "cow")
         assert stats.provenance.empty_classes == ("bee",)
-        assert "1 source class has no readable image: bee." in stats.provenance.notes
+        assert "1 source class has no image that can be read: bee." in stats.provenance.notes
         close(stats.means, by_numpy(data)[0])
     texts = data.remove_columns("label").add_column("label", [str(label) for label in labels])
     assert run(few.candidate, texts).provenance.empty_classes == ("1",)

@@ -44,6 +44,12 @@ def test_a_metric_is_returned_as_it_is():
     assert get_metric(metric) is metric
 
 
+def test_a_function_of_the_table_is_its_entry():
+    for entry in (*METRICS.values(), *VARIANTS.values()):
+        assert get_metric(entry.fn).fn is entry.fn
+    assert get_metric(leep) is METRICS["leep"]
+
+
 def test_a_function_of_features_and_labels_becomes_a_metric():
     metric = get_metric(mean_norm)
     assert (metric.name, metric.needs, metric.influence) == ("mean_norm", ("features", "labels"), None)

@@ -72,6 +72,8 @@ def test_one_order_by_all_metrics_is_full_agreement_and_reversal_is_none():
     same = ranking_of([[1, 10, -5], [2, 20, -4], [3, 30, 0]])
     assert same.concordance() == 1
     assert (same.agreement() == 1).all(axis=None)
+    with_an_empty_column = ranking_of([[1, 10, math.nan], [2, 20, math.nan], [3, 30, math.nan]])
+    assert with_an_empty_column.concordance() == 1
     against = ranking_of([[1, 3], [2, 2], [3, 1]])
     assert against.concordance() == 0
     assert against.agreement().loc["a", "b"] == -1

@@ -235,5 +235,10 @@ def test_an_output_that_is_no_tensor_gives_the_reason(run):
         def forward(self, pixels):
             return {"features": self.pooled(pixels)}
 
+    class Answer(Tiny):
+        def forward(self, pixels):
+            return {"logits": super().forward(pixels)}
+
+    assert run((Answer(), TO_TENSOR))[2] is not None
     with pytest.raises(CandidateError, match="must be a tensor or have `logits`, got dict"):
         run((Named(), TO_TENSOR))

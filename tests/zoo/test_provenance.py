@@ -122,10 +122,10 @@ def test_notes_say_what_was_left_out(stats):
     assert stats.provenance.notes == (
         "2 of 100 source rows have no label and were left out.",
         "12 of 100 source images could not be read and were left out (row 3: no image (null)).",
-        "1 source class has no readable image: wolf.",
+        "1 source class has no image that can be read: wolf.",
     )
     many = changed(stats, n_unlabelled=0, n_unreadable=0, empty_classes=tuple("abcdefg")).provenance
-    assert many.notes == ("7 source classes have no readable image: a, b, c, d, e, ...",)
+    assert many.notes == ("7 source classes have no image that can be read: a, b, c, d, e, ...",)
 
 
 @pytest.mark.parametrize(
