@@ -130,22 +130,26 @@ def select_source(
     look = Look(one_candidate(model), runtime, team, folder, seed, progress)
     with said_of({"dataset": "target"}):
         target_rows = open_rows(target, image_column=image_column, label_column=label_column, split=split)
-    num_clusters, published, rows = whole_number("num_clusters", num_clusters), None, None
-    if _is_statistics(source):
-        published = _published(source, look.candidate)
-    else:
-        with said_of(of_source()):
-            columns = source_image_column, source_label_column
-            rows = open_rows(source, image_column=columns[0], label_column=columns[1], split=source_split)
+    num_clusters = whole_number("num_clusters", num_clusters)
+    opened = _open(source, look.candidate, source_image_column, source_label_column, source_split)
     if num_samples is None:
-        _check_enough(num_classes, method, num_clusters, published, rows)
+        _check_enough(num_classes, method, num_clusters, opened)
     target_side = look.through(target_rows, whole_number("num_target_clusters", num_target_clusters), "target")
     chosen_by: dict[str, Any] = {"method": method, "options": options, "seed": seed}
-    if rows is not None and num_samples is not None:
-        return _of_samples(rows, source, target_side, look, k=num_samples, chosen_by=chosen_by)
-    source_side = published if rows is None else look.through(rows, num_clusters, "source")
-    assert source_side is not None
+    if isinstance(opened, SourceRows) and num_samples is not None:
+        return _of_samples(opened, source, target_side, look, k=num_samples, chosen_by=chosen_by)
+    source_side = opened if isinstance(opened, Side) else look.through(opened, num_clusters, "source")
     return _of_groups(source_side, source, target_side, look, k=num_classes, chosen_by=chosen_by)
+
+
+def _open(
+    source: Any, candidate: Candidate, image_column: str | None, label_column: str | None, split: str | None
+) -> SourceRows | Side:
+    """The rows of the source, or published statistics in their place."""
+    if _is_statistics(source):
+        return _published(source, candidate)
+    with said_of(of_source()):
+        return open_rows(source, image_column=image_column, label_column=label_column, split=split)
 
 
 def _number_of_classes(num_classes: int | None, method: str) -> int | None:
@@ -158,12 +162,9 @@ def _number_of_classes(num_classes: int | None, method: str) -> int | None:
     return whole_number("num_classes", num_classes) if strategy.needs_k else None
 
 
-def _check_enough(
-    k: int | None, method: str, num_clusters: int | None, published: Side | None, rows: SourceRows | None
-) -> None:
+def _check_enough(k: int | None, method: str, num_clusters: int | None, opened: SourceRows | Side) -> None:
     """Refuse more classes than there are, where their number is known before an image is looked at."""
-    named = () if rows is None else rows.class_names or ()
-    n = num_clusters or (len(named) if published is None else len(published.groups))
+    n = num_clusters or len(opened.groups if isinstance(opened, Side) else opened.class_names or ())
     if n:
         check_k(k, get_strategy(method), n, "classes" if num_clusters is None else "clusters", "num_classes")
 
