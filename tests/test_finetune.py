@@ -43,7 +43,7 @@ def tiny(name="test_resnet", **arguments):
 
 def chosen_before(view=None):
     """Three single images of 36, as a file holds a selection, or with its data."""
-    made_from = {"source_images": open_rows(colours()).images}
+    made_from = {"source_images": open_rows(colours()).images_digest}
     chosen = {"unit": "sample", "rows": (0, 1, 5), "weights": (0.5, 0.3, 0.2), "revisions": made_from, "view": view}
     return SourceSelection("uot", 0, (), (), n_effective=2.6, **chosen)
 

@@ -24,20 +24,20 @@ class Origin:
     Attributes:
         name: Of the data set.
         fingerprint: What the data set is; None if that cannot be told.
-        images: What its images are, as ``SourceRows.images``; None where they were not read.
+        images_digest: What its images are, as ``SourceRows`` has it; None where they were not read.
         notes: What a person should know about how it was read.
     """
 
     name: str
     fingerprint: str | None
-    images: str | None = None
+    images_digest: str | None = None
     notes: tuple[str, ...] = ()
 
     @staticmethod
     def of(rows: SourceRows, provenance: Provenance | None, what: str) -> "Origin":
         """A data set, once it was read; ``what`` is "source" or "target"."""
         notes = () if provenance is None else provenance.notes_on(what)
-        return Origin(rows.name, rows.fingerprint, rows.images, (*rows.notes, *notes))
+        return Origin(rows.name, rows.fingerprint, rows.images_digest, (*rows.notes, *notes))
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ class SourceRows:
             kept as paths count by path: a file changed in place is not noticed, nor a generator that gives
             other rows after the first 16 than it did before.
         content: Digest of 16 of the rows: to see whether processes look at the same data.
-        images: How many rows and a digest of the images of 16 of them, whatever the labels; for a stream, of its
-            first 16.
+        images_digest: How many rows and a digest of the images of 16 of them, whatever the labels; for a stream, of
+            its first 16.
         notes: What a person should know about how it was opened.
     """
 
@@ -78,7 +78,7 @@ class SourceRows:
     n_rows: int | None
     fingerprint: str | None
     content: str
-    images: str
+    images_digest: str
     notes: tuple[str, ...]
     _reader: _Reader
 

@@ -42,7 +42,7 @@ def channel_weights_of(model: TwoHeads, feed: Feed, *, shown: bool = False) -> l
         model(pixels[:1])
         widths = [one.shape[1] for one in maps]
     with tqdm(total=sum(widths) + len(widths), desc="attention", unit="channel", disable=not shown) as bar:
-        losses = _Losses(model, head, pixels, labels, bar.update)
+        losses = _Losses(model, head, pixels, labels, tell=bar.update)
         weights = [
             measure_channel_weights(losses.of(stage), width).to(feed.team.device)
             for stage, width in zip(model.stages, widths, strict=True)
@@ -55,7 +55,7 @@ class _Losses:
     """The loss of a fixed classifier on fixed images, with a channel of one layer gone."""
 
     def __init__(
-        self, model: TwoHeads, head: LinearHead, pixels: Tensor, labels: Tensor, tell: Callable[[], object]
+        self, model: TwoHeads, head: LinearHead, pixels: Tensor, labels: Tensor, *, tell: Callable[[], object]
     ) -> None:
         self._model, self._pixels, self._labels, self._tell = model, pixels, labels, tell
         self._weight, self._bias = head.weight.to(pixels.device), head.bias.to(pixels.device)

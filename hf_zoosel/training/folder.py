@@ -23,7 +23,7 @@ def call_identity(materials: Materials, rates: Sequence[float], *, auto: bool, k
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def claim(options: Options, materials: Materials, identity: str, choices: Mapping[str, Any] | None = None) -> bool:
+def claim(options: Options, materials: Materials, identity: str, choices: Mapping[str, Any]) -> bool:
     """Take a folder for a call, or find that the call has finished there.
 
     Args:
@@ -43,7 +43,7 @@ def claim(options: Options, materials: Materials, identity: str, choices: Mappin
     if len(set(identities)) > 1:
         raise ValueError("`dataset` must hold the same rows on every process, got different ones. Do not shard it.")
     why_not: list[str | None] = []
-    write_on_main(options.team, lambda: why_not.append(_take(options, identity, materials, choices or {})))
+    write_on_main(options.team, lambda: why_not.append(_take(options, identity, materials, choices)))
     failure = options.team.from_main(why_not[0] if why_not else None)
     if failure is not None:
         raise ValueError(failure)

@@ -144,10 +144,10 @@ def _unlabelled(data: Any, columns: RowColumns) -> tuple[Any, None, tuple[str, .
 
 def _check_images(made_from: str | None, opened: SourceRows) -> None:
     """Refuse row numbers of other data; a stream and a table are not compared, they are looked at elsewhere."""
-    if made_from is None or made_from.startswith(STREAM) != opened.images.startswith(STREAM):
+    if made_from is None or made_from.startswith(STREAM) != opened.images_digest.startswith(STREAM):
         return
-    if made_from != opened.images:
-        (made, _), (there, _) = (one.split(", ") for one in (made_from, opened.images))
+    if made_from != opened.images_digest:
+        (made, _), (there, _) = (one.split(", ") for one in (made_from, opened.images_digest))
         raise ValueError(
             f"`data` must be what the selection was made from, {made}, for its rows are known by number, but "
             f"{opened.name!r} ({there}) has other images or another order. Pass the same data set and split."

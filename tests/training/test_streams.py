@@ -227,7 +227,7 @@ def test_a_selection_without_data_says_so():
 @pytest.mark.parametrize("unit", ["cluster", "sample"])
 def test_row_numbers_of_other_data_are_refused(unit):
     data = animals()
-    made = {"source_images": open_rows(data).images}
+    made = {"source_images": open_rows(data).images_digest}
     chosen = replace(selection("c0", unit=unit, rows=(2, 0)), revisions=made)
     assert seen(open_source(chosen, data=data)) == originals(0, 2)
     assert seen(open_source(chosen, data=data.remove_columns("label"))) == originals(0, 2)
