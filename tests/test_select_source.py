@@ -238,7 +238,7 @@ def test_what_cannot_be_chosen_image_by_image_is_refused_before_one_is_read(mode
         (stats, {"num_samples": 5}, "got statistics, which hold no images"),
         (source, {"method": "uott"}, "Did you mean 'uot'"),
         (source, {"options": {"scal": 1}}, "Did you mean 'scale'"),
-        (source, {}, "`num_classes` must be from 1 to the 5 classes of the source, got 100. Say how many"),
+        (source, {}, "`num_classes` must be from 1 to the 5 classes of the source, got 100. Pass one"),
         (
             source,
             {"num_classes": 4, "num_clusters": 3},

@@ -111,7 +111,9 @@ def check_k(k: int | None, strategy: Strategy, n: int, what: str = "groups", arg
     if not isinstance(k, int) or isinstance(k, bool):
         raise TypeError(f"`{argument}` must be an int, got {k!r}.")
     if not 1 <= k <= n:
-        raise ValueError(f"`{argument}` must be from 1 to the {n:,} {what} of the source, got {k:,}. Say how many.")
+        raise ValueError(
+            f"`{argument}` must be from 1 to the {n:,} {what} of the source, got {k:,}. Pass one of these."
+        )
     return k
 
 

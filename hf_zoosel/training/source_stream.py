@@ -87,7 +87,9 @@ def _rows_of(selection: SourceSelection, data: DatasetLike | None, split: str | 
                 "neither holds images. Pass the data set it was made from."
             )
         if split is not None:
-            raise ValueError(f"`split` must be None beside a selection that holds its data, got {split!r}.")
+            raise ValueError(
+                f"`split` must be None beside a selection that holds its data, got {split!r}. Leave it out."
+            )
         return selection.dataset()
     opened = replace(asked, labelled=True if selection.unit == "class" else asked.labelled).open(data, split)
     if selection.rows is not None:
@@ -143,7 +145,7 @@ def _unlabelled(data: Any, columns: RowColumns) -> tuple[Any, None, tuple[str, .
 
 
 def _check_images(made_from: str | None, opened: SourceRows) -> None:
-    """Refuse row numbers of other data; a stream and a table are not compared, they are looked at elsewhere."""
+    """Refuse row numbers of other data; those of a stream and of a table are others, and not compared."""
     if made_from is None or made_from.startswith(STREAM) != opened.images_digest.startswith(STREAM):
         return
     if made_from != opened.images_digest:
