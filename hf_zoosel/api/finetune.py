@@ -14,7 +14,7 @@ from hf_zoosel.features.store import default_cache_dir
 from hf_zoosel.objectives import get_regularizer
 from hf_zoosel.ranking.record import CandidateResult
 from hf_zoosel.selection import SourceSelection
-from hf_zoosel.tasks.opening import DatasetLike
+from hf_zoosel.tasks.opening import DatasetLike, hub_id
 from hf_zoosel.training.folder import call_identity, claim, released_unless_trained
 from hf_zoosel.training.launch import chosen_precision
 from hf_zoosel.training.materials import (
@@ -178,7 +178,6 @@ def finetune(
     guess = method is None and chosen.method == "plain"
     recipe = fitting_method(chosen, rows, guess=guess)
     candidate = with_image_size(one_candidate(model), recipe.image_size)
-    on_hub = isinstance(dataset, str) and not Path(dataset).expanduser().exists()
     told = {
         "validation": validation,
         "test": test,
@@ -194,7 +193,7 @@ def finetune(
         tested,
         rows,
         selection,
-        dataset_id=str(dataset) if on_hub else None,
+        dataset_id=hub_id(dataset),
         test_is_apart=not isinstance(test, str),
         chosen_by=_chosen_by(model),
         arguments={name: value for name, value in told.items() if _is_told(name, value)},

@@ -59,7 +59,8 @@ def rank_models(
 
     Args:
         dataset: An image-classification ``Dataset``, ``DatasetDict`` (its train split), ``IterableDataset``
-            (read once to its end), Hub id, or path (imagefolder, parquet, saved to disk).
+            (read once to its end), Hub id (``org/name``, ``org/name:configuration``, each with ``@revision`` if
+            wanted), or path (imagefolder, parquet, saved to disk).
         models: Candidates: timm names, Hub ids of timm or transformers checkpoints (``@revision`` pins
             one), local folders, modules, ``(module, transform)`` pairs, or a mapping of names to these.
             The embedded zoo if None.

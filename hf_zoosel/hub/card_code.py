@@ -65,7 +65,7 @@ def training_code(facts: CardFacts) -> str | None:
     lines += [
         "",
         f"model = {_python(f'{facts.base_model}@{facts.base_revision}' if pinned else public(facts.base_model))}",
-        f"data = {_python(facts.dataset_id or public(facts.dataset))}{'' if facts.dataset_id else _YOUR_COPY}",
+        f"data = {_python(_data_name(facts))}{'' if facts.dataset_id else _YOUR_COPY}",
     ]
     options = []
     given = {"method": facts.method, **facts.recipe, "seed": facts.recipe.get("seed", facts.seed)}
@@ -81,6 +81,12 @@ def training_code(facts: CardFacts) -> str | None:
         options += _keywords(given)
     options += [f"{name}={_python(value)}" for name, value in facts.arguments.items()]
     return "\n".join([*lines, f"result = hf_zoosel.finetune({', '.join(['model', 'data', *options])})"])
+
+
+def _data_name(facts: CardFacts) -> str:
+    """What the data set is loaded by: its Hub id, with the configuration and the revision it was given with."""
+    name, known = public(facts.dataset), facts.dataset_id
+    return name if known is None or name.startswith((f"{known}:", f"{known}@")) else known
 
 
 def _imports(recipe: Mapping[str, Any]) -> str:

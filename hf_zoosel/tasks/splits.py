@@ -23,6 +23,10 @@ SPLIT_WORDS = {
 }  # those of datasets.data_files
 
 
+class NoSplitError(ValueError):
+    """A data set has no split of a name."""
+
+
 @dataclass(frozen=True)
 class Opened:
     """One split of a data set.
@@ -51,7 +55,8 @@ def choose_split(available: Collection[str], split: str | None) -> str:
         The name of the split.
 
     Raises:
-        ValueError: If it does not exist, or if none is asked for and none is clearly for training.
+        NoSplitError: If it does not exist.
+        ValueError: If none is asked for and none is clearly for training.
 
     Example:
         >>> choose_split(["train", "test"], None)
@@ -71,7 +76,7 @@ def choose_split(available: Collection[str], split: str | None) -> str:
     if split not in available:
         close = get_close_matches(split, available, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"`split` must be one of {listing}, got {split!r}.{hint}")
+        raise NoSplitError(f"`split` must be one of {listing}, got {split!r}.{hint}")
     return split
 
 

@@ -69,8 +69,8 @@ def load_task(
 
     Args:
         dataset: A Dataset, DatasetDict, IterableDataset or IterableDatasetDict (streamed once to the end), a path
-            (class folders of images, parquet files, or a folder written by ``save_to_disk``) or a Hub id; a name
-            that exists as a path is taken for one.
+            (class folders of images, parquet files, or a folder written by ``save_to_disk``) or a Hub id, with
+            ``:configuration`` and ``@revision`` if wanted; a name that exists as a path is taken for one.
         image_column: Column with images, encoded bytes, paths or arrays; None to find it.
         label_column: Column with ClassLabel, int, str or bool; None to find it.
         split: Split to take of several; None for "train". A test split is never taken unless named.

@@ -230,13 +230,12 @@ def _has_split(dataset: Any, name: str) -> bool:
     from datasets import Dataset, IterableDataset
 
     from hf_zoosel.tasks.opening import open_split
+    from hf_zoosel.tasks.splits import NoSplitError
 
     if isinstance(dataset, Dataset | IterableDataset):
         return False
     try:
         open_split(dataset, name)
-    except ValueError as error:
-        if "split" in str(error):
-            return False
-        raise
+    except NoSplitError:
+        return False
     return True

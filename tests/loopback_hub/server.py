@@ -1,10 +1,10 @@
-"""A Hub on the loopback interface: as much of the real protocol as pushing, resolving and downloading a model takes.
+"""A Hub on the loopback interface: as much of the real protocol as models and data sets take.
 
     GET  /api/models/ID[/revision/REV]     commit and file names
     HEAD and GET  /ID/resolve/REV/PATH     a file; of a large one, under another host, where it is stored
 
-and what ``uploads.py`` lists. Faults are given by file: ``hub.faults["org/name", "config.json"] = Fault(403,
-"GatedRepo")``.
+and what ``uploads.py`` and ``data_sets.py`` list. Faults are given by file: ``hub.faults["org/name", "config.json"] =
+Fault(403, "GatedRepo")``.
 """
 
 import json
@@ -14,16 +14,22 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+from tests.loopback_hub.data_sets import DataSets
 from tests.loopback_hub.repository import LARGE, Fault as Fault, Hub, oid_of
 from tests.loopback_hub.uploads import Uploads
 
 _ID = r"([^/]+/[^/]+)"
+_DATA_SET = r"(datasets/[^/]+/[^/]+)"
 _ROUTES = {
     "GET": {
         rf"/api/models/{_ID}(?:/revision/(.+))?": "_info",
         rf"/{_ID}/resolve/([^/]+)/(.+)": "_file",
+        rf"/api/{_DATA_SET}(?:/revision/(.+))?": "_info",
+        rf"/api/{_DATA_SET}/tree/([^/]+)(?:/(.*))?": "tree",
+        rf"/{_DATA_SET}/resolve/([^/]+)/(.+)": "_file",
     },
     "POST": {
+        rf"/api/{_DATA_SET}/paths-info/([^/]+)": "paths_info",
         "/api/repos/create": "create",
         "/api/validate-yaml": "validate",
         rf"/api/models/{_ID}/branch/(.+)": "branch",
@@ -36,7 +42,7 @@ _ROUTES = {
 }
 
 
-class _Handler(Uploads, BaseHTTPRequestHandler):
+class _Handler(Uploads, DataSets, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: Hub
 
@@ -44,11 +50,11 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
         """Stay silent."""
 
     def do_GET(self):
-        path = unquote(urlsplit(self.path).path)
-        self.hub.requests.append(f"{self.command} {path}")
+        path = urlsplit(self.path).path
+        self.hub.requests.append(f"{self.command} {unquote(path)}")
         for pattern, name in _ROUTES["GET" if self.command == "HEAD" else self.command].items():
             if match := re.fullmatch(pattern, path):
-                return getattr(self, name)(*match.groups())
+                return getattr(self, name)(*(part and unquote(part) for part in match.groups()))
         self.body()
         return self.refuse(Fault(404, "RepoNotFound"))
 
@@ -68,7 +74,7 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
         commit = self.commit_at(repo_id, revision or "main", "")
         if commit is not None:
             siblings = [{"rfilename": name} for name in self.hub.repositories[repo_id].commits[commit]]
-            self.answer({"id": repo_id, "sha": commit, "siblings": siblings})
+            self.answer({"id": repo_id.removeprefix("datasets/"), "sha": commit, "siblings": siblings})
 
     def _file(self, repo_id, revision, name):
         commit = self.commit_at(repo_id, revision, name)

@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from hf_zoosel.tasks import load_task
+from tests.loopback_hub.repository import Repository
+from tests.loopback_hub.server import serve
 
 ASK = """
 import json, sys
@@ -15,7 +17,7 @@ from hf_zoosel.tasks import load_task
 answers = []
 for name in sys.argv[1:]:
     try:
-        load_task(name)
+        answers.append(len(load_task(name).labels))
     except ValueError as error:
         answers.append(str(error))
 print(json.dumps(answers))
@@ -78,3 +80,50 @@ def test_offline_is_told_from_missing(tmp_path):
 def test_what_is_neither_path_nor_id_is_refused(name):
     with pytest.raises(ValueError, match=r"`dataset` must be"):
         load_task(name)
+
+
+CONFIGS = b"""---
+configs:
+- config_name: small
+  data_files: small/*
+- config_name: large
+  data_files: large/*
+---
+"""
+
+
+@pytest.fixture
+def hub(toy, tmp_path):
+    """Cells in one configuration and two commits, leaves in two configurations, and tools with a test split alone."""
+
+    def parquet(n):
+        toy(["a", "b"] * (n // 2)).to_parquet(tmp_path / "rows.parquet")
+        return (tmp_path / "rows.parquet").read_bytes()
+
+    with serve() as hub:
+        cells, leaves, tools = (hub.repositories.setdefault(f"datasets/org/{name}", Repository()) for name in NAMES)
+        cells.commit({"data/train-00000-of-00001.parquet": parquet(4)}, branch="refs/pr/1")
+        cells.branches["v1"] = cells.branches["refs/pr/1"]
+        cells.commit({"data/train-00000-of-00001.parquet": parquet(6)})
+        leaves.commit({"README.md": CONFIGS, "small/train.parquet": parquet(2), "large/train.parquet": parquet(8)})
+        tools.commit({"data/test.parquet": parquet(2)})
+        yield hub
+
+
+NAMES = ("cells", "leaves", "tools")
+
+
+def test_an_id_names_a_configuration_and_a_revision(hub, tmp_path):
+    old = hub.repositories["datasets/org/cells"].branches["v1"]
+    ids = ["org/cells", "org/cells@v1", "org/cells@refs/pr/1", f"org/cells@{old}", "org/leaves:small"]
+    online = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    assert answers(tmp_path, *ids, "org/leaves:large@main", **online) == [6, 4, 4, 4, 2, 8]
+
+    config, other, revision, split = answers(
+        tmp_path, "org/leaves", "org/leaves:huge", "org/cells@v2", "org/tools", **online
+    )
+    assert config.startswith("`dataset` 'org/leaves' must be named with one of its configurations, org/leaves:NAME.")
+    assert "'small', 'large'" in config
+    assert "org/leaves:NAME" in other
+    assert revision == "`dataset` 'org/cells@v2' has no revision 'v2'. Name a branch, a tag or a commit of it."
+    assert split.startswith("`dataset` 'org/tools' lacks the split")

@@ -45,7 +45,7 @@ def test_without_a_test_a_split_of_that_name_can_be_validated_on(data):
 
 
 def test_an_expression_that_takes_rows_of_the_test_split_measures_nothing(data, monkeypatch):
-    def load_dataset(name, split):
+    def load_dataset(name, config, *, split, revision):
         parts = [data[part.partition("[")[0]] for part in split.split("+")]
         return concatenate_datasets(parts, split=NamedSplit(split))
 
@@ -55,3 +55,13 @@ def test_an_expression_that_takes_rows_of_the_test_split_measures_nothing(data, 
     assert opened("me/colours", split="train[:50%]")[2].split == "test"
     with pytest.raises(ValueError, match="than the one that is trained on"):
         opened("me/colours", split="train[:50%]", validation="train")
+
+
+def test_a_damaged_test_split_is_no_missing_one(data, tmp_path):
+    folder = tmp_path / "split"  # a word that its errors hold then
+    folder.mkdir()
+    data["train"].to_parquet(folder / "train.parquet")
+    assert opened(folder)[2] is None
+    (folder / "test.parquet").write_bytes(b"PAR1 damaged")
+    with pytest.raises(ValueError, match="`dataset` must hold parquet files"):
+        opened(folder)
