@@ -28,7 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     """The arguments; most have the defaults of ``hf_zoosel.finetune``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="timm name, Hub id, local folder or embedded:NAME")
-    parser.add_argument("--dataset", required=True, help="Hub id, folder of images, or parquet files")
+    parser.add_argument("--dataset", required=True, help="Hub id (org/name:config@revision), folder, or parquet files")
     parser.add_argument("--source", help="pre-training data to mix in: Hub id or path")
     parser.add_argument("--select", choices=list(STRATEGIES), help="choose classes of the source by this method")
     parser.add_argument("--select_options", nargs="+", default=[], metavar="NAME=VALUE", help="center=true ...")
@@ -47,12 +47,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--max_per_class", type=int, help="train on at most so many images of each class")
     parser.add_argument("--validation", type=_fraction_or_split, default=0.2, help="share to hold out, or a split")
     parser.add_argument("--test", type=_split_or_none, default="test", help="split to measure on at the end, or: none")
-    parser.add_argument("--image_column")
-    parser.add_argument("--label_column")
+    for whose in ("", "source_"):
+        parser.add_argument(f"--{whose}split", help="train by default")
+        parser.add_argument(f"--{whose}image_column", help="found from the features by default")
+        parser.add_argument(f"--{whose}label_column", help="found from the features by default")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--num_workers", type=int, help="processes that load images")
     parser.add_argument("--log_with", help="tracker of Accelerate: tensorboard, wandb, ...")
     parser.add_argument("--checkpointing_steps", type=int, default=1000, help="beside ends of epochs")
+    parser.add_argument("--keep_source_head", action="store_true", help="write it to a file beside the model")
     parser.add_argument("--output_dir")
     parser.add_argument(
         "--push_to_hub",
@@ -71,7 +74,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Select, train, measure, push."""
     arguments = parse_arguments()
-    columns = {"image_column": arguments.image_column, "label_column": arguments.label_column}
+    names = [f"{whose}{what}" for whose in ("", "source_") for what in ("split", "image_column", "label_column")]
+    columns = {name: getattr(arguments, name) for name in names}
     if arguments.push_to_hub is not None:
         check_can_push(arguments.push_to_hub or Path(arguments.output_dir or "model").resolve().name)
 
@@ -90,6 +94,7 @@ def main() -> None:
                 options=options_from_settings(arguments.select_options, arguments.select, "select_options"),
                 **columns,
             )
+        columns["source_split"] = None  # the selection holds its rows
         tell(source)
 
     result = hf_zoosel.finetune(
@@ -109,6 +114,7 @@ def main() -> None:
         max_per_class=arguments.max_per_class,
         validation=arguments.validation,
         test=arguments.test,
+        keep_source_head=arguments.keep_source_head,
         num_workers=arguments.num_workers,
         log_with=arguments.log_with,
         checkpointing_steps=arguments.checkpointing_steps,

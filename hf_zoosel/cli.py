@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hf_zoosel.ranking import Ranking
 
+_HUB_ID = "Hub id (org/name:config@revision)"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``hf-zoosel``.
@@ -50,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_rank(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_rank)
-    parser.add_argument("--dataset", required=True, metavar="DIR_OR_ID", help="Hub id, imagefolder, parquet, or saved")
+    parser.add_argument("--dataset", required=True, metavar="DIR_OR_ID", help=f"{_HUB_ID}, imagefolder, parquet")
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="timm names, Hub ids, folders; the embedded zoo")
     parser.add_argument("--metric", nargs="+", default=["lfc"], metavar="METRIC", help="the first one orders; or: all")
     parser.add_argument("--source", metavar="DIR_OR_ID", help="sample of the data the models were trained on")
@@ -82,7 +84,7 @@ def _add_rank(parser: argparse.ArgumentParser) -> None:
 def _add_select(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_select)
     parser.add_argument(
-        "--dataset", required=True, metavar="DIR_OR_ID", help="the target: Hub id, imagefolder, parquet"
+        "--dataset", required=True, metavar="DIR_OR_ID", help=f"the target: {_HUB_ID}, imagefolder, parquet"
     )
     parser.add_argument("--source", required=True, metavar="DIR_OR_ID", help="pre-training data, or its .safetensors")
     parser.add_argument("--model", required=True, help="timm name, Hub id or folder to look through")
@@ -113,7 +115,7 @@ def _add_select(parser: argparse.ArgumentParser) -> None:
 def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_finetune)
     parser.add_argument("--model", required=True, help="timm name, Hub id, folder or embedded:NAME")
-    parser.add_argument("--dataset", required=True, metavar="DIR_OR_ID", help="Hub id, imagefolder, parquet")
+    parser.add_argument("--dataset", required=True, metavar="DIR_OR_ID", help=f"{_HUB_ID}, imagefolder, parquet")
     parser.add_argument("--source", metavar="DIR_OR_ID", help="pre-training data to mix in; see --selection")
     parser.add_argument("--selection", type=Path, metavar="FILE", help="what `hf-zoosel select` chose of the source")
     parser.add_argument("--method", choices=["plain", "joint", "co-tuning", "consistency"])
@@ -136,6 +138,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-workers", type=int, metavar="N", help="processes that load images")
     parser.add_argument("--log-with", help="tracker of Accelerate, such as tensorboard")
     parser.add_argument("--checkpointing-steps", type=int, default=1000, metavar="N", help="beside ends of epochs")
+    parser.add_argument("--keep-source-head", action="store_true", help="write it to a file beside the model")
     parser.add_argument("--output-dir", metavar="DIR", help="where the model goes; in the cache by default")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a plot of losses and accuracy")
     parser.add_argument(
@@ -243,6 +246,7 @@ def _finetune(options: argparse.Namespace) -> int:
         "device",
         "num_workers",
         "log_with",
+        "keep_source_head",
         "output_dir",
         "checkpointing_steps",
     )

@@ -13,10 +13,20 @@ import torch
 from datasets import Dataset
 from timm.data import create_transform, resolve_data_config
 
+from tests.loopback_hub.repository import Repository
 from tests.loopback_hub.server import serve
 from tests.test_finetune import NAMES, colours
 
 ROOT = Path(__file__).parents[1]
+CONFIGS = b"""---
+configs:
+- config_name: bright
+  data_files:
+  - {split: train, path: bright/train.parquet}
+  - {split: test, path: bright/test.parquet}
+- {config_name: dark, data_files: dark/*}
+---
+"""
 
 
 def write(folder, names, n, seed):
@@ -69,8 +79,12 @@ def test_it_selects_trains_measures_and_pushes(root, n_processes, tmp_path):
     options = "--select uot --select_options center=true --num_source_classes 2 --source_weight 0.3 --image_size 32"
     recipe = "--epochs 8 --batch_size 8 --learning_rate 0.02 --recipe head_rate=3 schedule=cosine"
     others = "--regularizers l2_sp=0.001 --num_workers 0"
-    data = ["--model", root / "model", "--dataset", root / "target", "--source", root / "source"]
+    data = ["--model", root / "model", "--dataset", "org/colours:bright@main", "--source", root / "source"]
+    others += " --source_split train --source_label_column label --keep_source_head"
     with serve() as hub:
+        files = {f"bright/{file.name}": file.read_bytes() for file in (root / "target").iterdir()}
+        hub.repositories["datasets/org/colours"] = Repository()
+        hub.repositories["datasets/org/colours"].commit({"README.md": CONFIGS, **files})
         done = start(
             root,
             *(*data, *options.split(), *recipe.split(), *others.split(), "--output_dir", out, "--push_to_hub"),
