@@ -30,7 +30,7 @@ module = ...  # {architecture} of {n} classes, built as it was for the training
 module.load_state_dict(load_file({file}))"""
 
 
-_YOUR_COPY = "  # not on the Hub: put your copy in its place"
+_YOUR_COPY = "  # a name, not an id of the Hub: put the data set in its place"
 
 
 def loading_code(facts: CardFacts) -> dict[str, str]:

@@ -30,7 +30,7 @@ class CardFacts:
         base_revision: Revision of that one.
         library_name: Library that builds it from the files; None for a module of a person's own.
         architecture: What the network is.
-        dataset_id: Hub id of the data set; None if it is not on the Hub.
+        dataset_id: Hub id of the data set; None if it has none, or none is known.
         test_split: Split of that data set that the test figures are of, if it is one of its own.
         test_dataset: Name of the data set that the test figures are of, if it is another one.
         chosen_by: How the base was chosen, if by a ranking: ``place`` in it, and ``scores``, metric -> value.

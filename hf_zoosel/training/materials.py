@@ -43,7 +43,7 @@ class Materials:
         test: Rows to measure the finished model on, once; None for none.
         source: Rows to train with beside the target; None for none.
         selection: How the source was chosen, if it was.
-        dataset_id: Hub id of the target; None if it is not on the Hub.
+        dataset_id: Hub id of the target; None if it was not given by its id.
         test_is_apart: Whether the test rows are of another data set than the target.
         chosen_by: How the checkpoint was chosen, if by a ranking.
         arguments: What of the call is neither model, data nor recipe.

@@ -53,7 +53,7 @@ class FinetuneResult(Shown):
         base_model: What to cite as the base: a Hub id where there is one.
         library: The library whose architecture it is; None for a module of a person's own.
         architecture: What the network is.
-        dataset_id: Hub id of the target; None if it is not on the Hub.
+        dataset_id: Hub id of the target; None if it was not given by its id.
         test_split: Split of the target that the test figures are of.
         test_dataset: Name of the data set they are of, if it is another one.
         chosen_by: How the checkpoint was chosen, if by a ranking: ``place`` and ``scores``.

@@ -91,7 +91,15 @@ class _Handler(Uploads, DataSets, BaseHTTPRequestHandler):
             headers |= {"X-Linked-ETag": etag, "X-Linked-Size": str(len(data)), "Location": stored}
             self._send(b"", headers, 302)
         else:
-            self._send(data, headers)
+            self._send_some(data, headers)
+
+    def _send_some(self, data, headers):
+        """The bytes of a file that are asked for: streams read Parquet files in parts."""
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked is None:
+            return self._send(data, headers)
+        start, end = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
+        return self._send(data[start : end + 1], headers | {"Content-Range": f"bytes {start}-{end}/{len(data)}"}, 206)
 
     def commit_at(self, repo_id, revision, name):
         """The commit asked for; None once a refusal has been sent."""

@@ -13,11 +13,14 @@ from tests.loopback_hub.server import serve
 
 ASK = """
 import json, sys
+from datasets import load_dataset
 from hf_zoosel.tasks import load_task
 answers = []
 for name in sys.argv[1:]:
+    streamed = name.startswith("stream of ")
     try:
-        answers.append(len(load_task(name).labels))
+        dataset = load_dataset(name.removeprefix("stream of "), streaming=True) if streamed else name
+        answers.append(len(load_task(dataset).labels))
     except ValueError as error:
         answers.append(str(error))
 print(json.dumps(answers))
@@ -117,7 +120,7 @@ def test_an_id_names_a_configuration_and_a_revision(hub, tmp_path):
     old = hub.repositories["datasets/org/cells"].branches["v1"]
     ids = ["org/cells", "org/cells@v1", "org/cells@refs/pr/1", f"org/cells@{old}", "org/leaves:small"]
     online = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-    assert answers(tmp_path, *ids, "org/leaves:large@main", **online) == [6, 4, 4, 4, 2, 8]
+    assert answers(tmp_path, *ids, "org/leaves:large@main", "stream of org/cells", **online) == [6, 4, 4, 4, 2, 8, 6]
 
     config, other, revision, split = answers(
         tmp_path, "org/leaves", "org/leaves:huge", "org/cells@v2", "org/tools", **online
