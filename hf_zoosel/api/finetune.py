@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hf_zoosel.api.arguments import one_candidate, whole_number
-from hf_zoosel.features import join_team
+from hf_zoosel.features import Team, join_team
 from hf_zoosel.features.store import default_cache_dir
 from hf_zoosel.objectives import get_regularizer
 from hf_zoosel.ranking.record import CandidateResult
@@ -143,9 +143,6 @@ def finetune(
         (('dark', 'light'), 1)
     """
     team = join_team(device)
-    if not isinstance(recipe, Recipe | None):
-        raise TypeError(f"`recipe` must be a Recipe, got {type(recipe).__name__}. Pass `Recipe(refit=True, ...)`.")
-    rates = _rates(learning_rate, recipe or Recipe())
     workers = whole_number("num_workers", num_workers, least=0)
     every = whole_number("checkpointing_steps", checkpointing_steps)
     given = {
@@ -156,12 +153,8 @@ def finetune(
         "seed": seed,
         "regularizers": _strengths(regularizers),
         "source_weight": None if source_weight == "auto" else source_weight,
-        "learning_rate": rates[0],
     }
-    chosen = (recipe or Recipe()).changed(**{name: value for name, value in given.items() if value is not None})
-    chosen = chosen.changed(mixed_precision=chosen_precision(chosen, team.device))
-    for rate in rates:  # before the first of them is trained by
-        chosen.changed(learning_rate=rate)
+    chosen, rates = _completed(recipe, given, learning_rate, team)
     columns = Columns(image_column, label_column, split)
     train, held_out, tested = open_target_rows(
         dataset,
@@ -209,6 +202,19 @@ def finetune(
     with released_unless_trained(options):
         ran, trials = choose_and_train(materials, rates, auto=auto, options=options)
         return publish(ran, trials, options=options)
+
+
+def _completed(
+    recipe: Recipe | None, given: Mapping[str, Any], learning_rate: float | Iterable[float] | None, team: Team
+) -> tuple[Recipe, tuple[float, ...]]:
+    """The recipe with what was given beside it, at the first of the rates to try; and these."""
+    if not isinstance(recipe, Recipe | None):
+        raise TypeError(f"`recipe` must be a Recipe, got {type(recipe).__name__}. Pass `Recipe(refit=True, ...)`.")
+    own = recipe or Recipe()
+    rates = _rates(learning_rate, own)
+    changed = own.changed(**{name: value for name, value in given.items() if value is not None})
+    chosen, *_ = [changed.changed(learning_rate=rate) for rate in rates]  # all are looked at before one is trained by
+    return chosen.changed(mixed_precision=chosen_precision(chosen, team.device)), rates
 
 
 def _check_none(**arguments: Any) -> None:
