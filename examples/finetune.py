@@ -30,10 +30,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="timm name, Hub id, local folder or embedded:NAME")
     parser.add_argument("--dataset", required=True, help="Hub id (org/name:config@revision), folder, or parquet files")
     parser.add_argument("--source", help="pre-training data to mix in: Hub id or path")
-    parser.add_argument("--select", choices=list(STRATEGIES), help="choose classes of the source by this method")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--select", choices=list(STRATEGIES), help="choose classes of the source by this method")
+    choice.add_argument("--selection", type=Path, help="a selection of --source that was saved before")
     parser.add_argument("--select_options", nargs="+", default=[], metavar="NAME=VALUE", help="center=true ...")
     parser.add_argument("--num_source_classes", type=int, default=100, help="how many to choose")
-    parser.add_argument("--selection", type=Path, help="a selection of --source that was saved before")
     parser.add_argument("--method", choices=["plain", "joint", "co-tuning", "consistency"])
     parser.add_argument("--source_weight", type=_number_or_auto, help="weight of the source's loss, or: auto")
     parser.add_argument("--regularizers", nargs="+", default=[], metavar="NAME[=STRENGTH]", help="l2_sp bss=0.001 ...")
@@ -79,24 +80,9 @@ def main() -> None:
     if arguments.push_to_hub is not None:
         check_can_push(arguments.push_to_hub or Path(arguments.output_dir or "model").resolve().name)
 
-    source = arguments.source
-    if arguments.selection is not None:
-        source = SourceSelection.load(arguments.selection)
-    elif arguments.select is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what they say is among the notes below
-            source = hf_zoosel.select_source(
-                arguments.dataset,
-                arguments.source,
-                arguments.model,
-                num_classes=arguments.num_source_classes,
-                method=arguments.select,
-                options=options_from_settings(arguments.select_options, arguments.select, "select_options"),
-                **columns,
-            )
+    source = choose_source(arguments, columns)
+    if arguments.select is not None:
         columns["source_split"] = None  # the selection holds its rows
-        tell(source)
-
     result = hf_zoosel.finetune(
         arguments.model,
         arguments.dataset,
@@ -125,6 +111,27 @@ def main() -> None:
 
     if arguments.push_to_hub is not None and is_main_process():
         print(result.push_to_hub(arguments.push_to_hub or None, private=arguments.private or None))
+
+
+def choose_source(arguments: argparse.Namespace, columns: dict[str, str | None]) -> SourceSelection | str | None:
+    """What to mix in: a selection that was saved, one that is made now, the whole source, or nothing."""
+    if arguments.selection is not None:
+        return SourceSelection.load(arguments.selection)
+    if arguments.select is None:
+        return arguments.source
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what they say is among its notes
+        selection = hf_zoosel.select_source(
+            arguments.dataset,
+            arguments.source,
+            arguments.model,
+            num_classes=arguments.num_source_classes,
+            method=arguments.select,
+            options=options_from_settings(arguments.select_options, arguments.select, "select_options"),
+            **columns,
+        )
+    tell(selection)
+    return selection
 
 
 def tell(record: object) -> None:

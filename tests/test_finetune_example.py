@@ -98,7 +98,9 @@ def test_it_selects_trains_measures_and_pushes(root, n_processes, tmp_path):
         repository = hub.repositories[f"me/{out.name}"]
         assert {"model.safetensors", "config.json", "README.md"} <= set(repository.files())
         assert f"hf-hub:me/{out.name}" in repository.files()["README.md"].decode()  # though no owner was named
-        assert "local-dir:." in (out / "README.md").read_text()
+        local_card = (out / "README.md").read_text()
+    assert "local-dir:." in local_card
+    assert "\n# model-colours\n" in local_card  # the data set's name alone, in a title
     results = json.loads((out / "all_results.json").read_text())
     assert results["metrics"]["test_accuracy"] > 0.8
     assert len(results["source_classes"]) == 2
@@ -111,6 +113,7 @@ def test_it_selects_trains_measures_and_pushes(root, n_processes, tmp_path):
     ("arguments", "words"),
     [
         (["--select", "uot"], "name it"),
+        (["--source", "TARGET", "--select", "uot", "--selection", "saved.json"], "not allowed with argument --select"),
         (["--label_column", "species"], "label_column"),
         (["--recipe", "momentun=0.9"], "momentun"),
         (["--source", "TARGET", "--method", "plain"], "source"),

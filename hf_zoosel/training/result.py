@@ -180,7 +180,7 @@ class FinetuneResult(Shown):
         short = self.model.rpartition("/")[2].rpartition(":")[2]
         counts = {key: int(value) for key, value in self.metrics.items() if key.startswith("n_")}
         return CardFacts(
-            name=name or f"{short}-{self.dataset.rpartition('/')[2]}",
+            name=name or f"{short}-{(self.dataset_id or self.dataset).rpartition('/')[2]}",
             dataset=self.dataset,
             dataset_id=self.dataset_id,
             test_split=self.test_split,
