@@ -239,21 +239,38 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
 def overview(rows: list[dict[str, Any]], over: str = "plain", *, least_seeds: int = 3) -> str:
     """Gains over a method, a table a network and a column a setting that was run with so many seeds.
 
-    The method itself has its mean test accuracy; intervals and pairs are those of ``table``.
+    The method itself has its mean test accuracy; intervals and pairs are those of ``table``. What all columns of a
+    table have in common stands above it.
     """
     parts = []
     for network, group in pd.DataFrame(rows).groupby("network", sort=False):
-        columns = {}
-        for setting, cells in group.groupby(list(SETTING), sort=False):
-            if cells["seed"].nunique() >= least_seeds:
-                wide = wide_of(cells)
-                means = {over: f"{100 * wide[over].groupby('target').mean().mean():.1f}"} if over in wide else {}
-                columns[heading(setting)] = {method: gain(wide, method, over) for method in wide.columns} | means
-        frame = pd.DataFrame(columns)
-        order = [method for method in METHODS if method in frame.index]
-        if order:
-            parts.append(f"`{network}`:\n\n{markdown(frame.loc[order])}\n")
+        settings = {
+            setting: wide_of(cells)
+            for setting, cells in group.groupby(list(SETTING), sort=False)
+            if cells["seed"].nunique() >= least_seeds
+        }
+        if settings:
+            shared = [words for words in describe(next(iter(settings))) if all(words in describe(s) for s in settings)]
+            columns = {}
+            for setting, wide in settings.items():
+                title = ", ".join([*(words for words in describe(setting) if words not in shared), targets_of(wide)])
+                columns[title] = overview_column(wide, over)
+            frame = pd.DataFrame(columns)
+            order = [method for method in METHODS if method in frame.index]
+            parts.append(f"{', '.join([f'`{network}`', *shared])}:\n\n{markdown(frame.loc[order])}\n")
     return "\n".join(parts)
+
+
+def overview_column(wide: pd.DataFrame, over: str) -> dict[str, str]:
+    """The gain of each method of a setting, and the mean accuracy of the one that they are over."""
+    means = {over: f"{100 * wide[over].groupby('target').mean().mean():.1f}"} if over in wide else {}
+    return {method: gain(wide, method, over) for method in wide.columns} | means
+
+
+def targets_of(wide: pd.DataFrame) -> str:
+    """The names of up to two targets, or how many there are."""
+    names = list(wide.index.unique("target"))
+    return " and ".join(names) if len(names) < 3 else f"{len(names)} targets"
 
 
 def table(rows: list[dict[str, Any]], over: str = "plain") -> str:
@@ -270,7 +287,8 @@ def table(rows: list[dict[str, Any]], over: str = "plain") -> str:
         means["mean"] = (100 * wide.groupby("target").mean().mean(skipna=False)).round(1)
         means[f"gain over {over}"] = pd.Series(gains)
         order = [method for method in METHODS if method in means.index]
-        parts.append(f"`{setting[0]}`, {heading(setting)}:\n\n{markdown(means.loc[order])}\n")
+        title = ", ".join([f"`{setting[0]}`", *describe(setting)])
+        parts.append(f"{title}:\n\n{markdown(means.loc[order])}\n")
     return "\n".join(parts)
 
 
@@ -279,11 +297,12 @@ def wide_of(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot_table(index=["target", "seed"], columns="method", values="test_accuracy")
 
 
-def heading(setting: tuple[Any, ...]) -> str:
+def describe(setting: tuple[Any, ...]) -> list[str]:
     """What was the same for all runs of a table, less the network."""
     _, source, shots, epochs, size, n_classes, weight, rates = setting
     images = f"{shots} images a class" if shots else "all images"
-    return f"{images}, {size} px, {epochs} epochs, rates {rates}, {n_classes} classes of {source} at weight {weight:g}"
+    length = "one epoch" if epochs == 1 else f"{epochs} epochs"
+    return [images, f"{size} px", length, f"rates {rates}", f"{n_classes} classes of {source} at weight {weight:g}"]
 
 
 def gain(wide: pd.DataFrame, method: str, over: str) -> str:
