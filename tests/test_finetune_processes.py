@@ -51,7 +51,8 @@ LAUNCHERS = {
 
 def environment():
     variables = {k: v for k, v in os.environ.items() if k not in {"RANK", "WORLD_SIZE", "LOCAL_RANK"}}
-    return {**variables, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    settings = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return {**variables, **settings, "CUDA_VISIBLE_DEVICES": ""}  # two of them cannot share one GPU
 
 
 def command(script, folder, *options, launcher=None, port=0):
@@ -140,3 +141,21 @@ def test_frozen_statistics_give_the_same_weights_on_one_process_and_on_two(scrip
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-5)
+
+
+def test_processes_that_do_not_share_a_folder_are_told_so_before_they_train(script, tmp_path):
+    script.write_text("import os\nos.chdir(os.environ['PLACE' + os.environ['RANK']])\n" + SCRIPT)
+    places = {f"PLACE{rank}": str(tmp_path / f"machine-{rank}") for rank in (0, 1)}
+    for place in places.values():
+        Path(place).mkdir()
+    done = subprocess.run(
+        command(script, "out", 1, "joint", launcher="torchrun", port=29643),
+        env=environment() | places | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode != 0
+    assert "`output_dir` must be one folder for all processes" in done.stderr
+    assert "processes [1] do not see" in done.stderr
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from hf_zoosel.api.arguments import one_candidate, whole_number
-from hf_zoosel.features import Team, join_team
+from hf_zoosel.features import Team
 from hf_zoosel.features.store import default_cache_dir
 from hf_zoosel.objectives import get_regularizer
 from hf_zoosel.ranking.record import CandidateResult
 from hf_zoosel.selection import SourceSelection
 from hf_zoosel.tasks.opening import DatasetLike, hub_id
 from hf_zoosel.training.folder import call_identity, claim, released_unless_trained
-from hf_zoosel.training.launch import chosen_precision
+from hf_zoosel.training.launch import chosen_precision, training_team
 from hf_zoosel.training.materials import (
     TEST,
     Columns,
@@ -69,8 +69,8 @@ def finetune(
     """Fine-tune a checkpoint on a labelled data set, alone or with data it was pre-trained on.
 
     The call can be killed at any moment; the same call goes on from the last checkpoint and ends in the same
-    weights. Under ``accelerate launch`` or torchrun the processes share each batch. A call that had finished returns
-    its result.
+    weights (bit for bit on one CPU process; a GPU may round in another order). Under ``accelerate launch`` or torchrun
+    the processes share each batch. A call that had finished returns its result.
 
     Args:
         model: The checkpoint: a name, id, folder, module or ``(module, transform)``, or ``ranking.best``.
@@ -91,7 +91,7 @@ def finetune(
         seed: Of everything random.
         recipe: Every other choice; the arguments above go before its fields.
         output_dir: Where the model, its card and results go, and checkpoints meanwhile. A folder in the cache named
-            after the run if None.
+            after the run if None. Several machines must share it.
         validation: Share of each class of the training rows to hold out, the name of a split, or a data set; None for
             none.
         test: Split, or data set, to measure the finished model on, once; not used if it has no labels or is trained
@@ -108,7 +108,7 @@ def finetune(
             ``source_head.safetensors`` beside the model.
         checkpointing_steps: A checkpoint is written after so many steps, and at the end of an epoch unless that would
             take more than a tenth of the time.
-        device: Where to train; what Accelerate chooses if None.
+        device: Where to train; what Accelerate chooses if None, and always where there are several processes.
         num_workers: Processes that load images.
         log_with: Trackers of Accelerate, such as ``"tensorboard"``.
         progress: Whether to show progress bars.
@@ -119,7 +119,7 @@ def finetune(
     Raises:
         TypeError: If ``model`` or ``recipe`` is of no kind that is taken.
         ValueError: If an argument is out of range, the target has one class, held-out rows have other classes, the
-            source's data are not those the selection was made from, or the folder holds another run.
+            source's data are not those the selection was made from, or the folder holds another run or is not shared.
         hf_zoosel.training.DivergedError: If the loss is no longer finite; the last good checkpoint is kept.
         hf_zoosel.training.LoadingError: If no image can be read, or a worker that loads them dies.
         hf_zoosel.zoo.CandidateError: If the model cannot be used.
@@ -142,7 +142,7 @@ def finetune(
         >>> result.class_names, len(result.history)
         (('dark', 'light'), 1)
     """
-    team = join_team(device)
+    team = training_team(device)
     workers = whole_number("num_workers", num_workers, least=0)
     every = whole_number("checkpointing_steps", checkpointing_steps)
     given = {

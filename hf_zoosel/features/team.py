@@ -33,6 +33,19 @@ class Team:
         """Whether this is the process that scores and prints."""
         return self.rank == 0
 
+    @property
+    def n_here(self) -> int:
+        """How many of them share this machine."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.size)) if self.size > 1 else 1
+
+    def moved(self, tensor: Tensor) -> Tensor:
+        """A tensor of the CPU on the device.
+
+        A copy to CUDA does not wait, from page-locked memory; one to MPS must, it would read what is gone already
+        (https://github.com/pytorch/pytorch/issues/139550).
+        """
+        return tensor.to(self.device, non_blocking=self.device.type == "cuda")
+
     def gather(self, item: T) -> list[T]:
         """One object from each process, on every process, in rank order."""
         if self.size == 1:
@@ -74,7 +87,8 @@ def join_team(device: str | torch.device | None = None) -> Team:
     """Find out who takes part.
 
     Args:
-        device: Where to run; by default what Accelerate chooses under a launcher, else CUDA, MPS or CPU.
+        device: Where to run; by default what Accelerate chooses under a launcher, else CUDA, MPS or CPU, and the CPU
+            where ``accelerate launch --cpu`` asks for it.
 
     Raises:
         ValueError: If ``device`` is not a device torch knows or has.
@@ -86,13 +100,18 @@ def join_team(device: str | torch.device | None = None) -> Team:
         if not torch.distributed.is_initialized():
             atexit.register(_leave)  # threads of a group that is still there can abort Python as it ends
         # without cpu=True Accelerate silently makes one process of several on a machine without a GPU
-        state: Any = PartialState(cpu=_best_device().type == "cpu", timeout=_PATIENCE)
-        return Team(state.process_index, state.num_processes, chosen or state.device)
+        state: Any = PartialState(cpu=(chosen or _best_device()).type == "cpu", timeout=_PATIENCE)
+        if chosen is None or str(chosen) == state.device.type:
+            chosen = state.device
+        return Team(state.process_index, state.num_processes, chosen)
+    if chosen is not None and str(chosen) == "cuda":
+        chosen = torch.device("cuda", torch.cuda.current_device())
     return Team(0, 1, chosen or _best_device())
 
 
 def _leave() -> None:
-    if torch.distributed.is_initialized():
+    """End the group; that of NCCL waits for the others there, who may wait for one that failed: it ends by itself."""
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
         gc.collect()  # wrapped models are cycles that hold the group, and its threads live as long as it does
         torch.distributed.destroy_process_group()
 
@@ -104,12 +123,18 @@ def _checked(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"`device` must be one this machine has, got {device!r} ({reason}). Leave it out.") from None
+    if found.type == "cpu":
+        return torch.device("cpu")
     if found.type == "meta":
         raise ValueError(f"`device` must be one that computes, got {device!r}. Leave it out.")
     return found
 
 
 def _best_device() -> torch.device:
+    from accelerate.utils import parse_flag_from_env
+
+    if parse_flag_from_env("ACCELERATE_USE_CPU"):  # of `accelerate launch --cpu`
+        return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

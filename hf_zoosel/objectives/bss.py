@@ -47,7 +47,7 @@ def bss(features: Tensor, *, k: int = 1) -> Tensor:
         rows = rows.cpu()
     rows = (rows if rows.shape[0] <= rows.shape[1] else rows.T).double()
     gram = rows @ rows.T
-    broken = ~gram.isfinite().all()  # eigvalsh would raise; kept on the device, without waiting for it
+    broken = ~gram.isfinite().all()  # eigvalsh would raise
     smallest = torch.linalg.eigvalsh(gram.masked_fill(broken, 0))[:k]  # in ascending order
     penalty = smallest.clamp(min=0).sum()  # rounding leaves some at -1e-17
     wanted = torch.promote_types(features.dtype, torch.float32)

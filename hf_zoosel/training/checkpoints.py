@@ -41,7 +41,9 @@ class Checkpoint:
             if name.startswith(_OPTIMIZER):
                 entry, _, parameter = name.removeprefix(_OPTIMIZER).partition(".")
                 owner = names[parameter]
-                optimizer.state[owner][entry] = tensor.to(owner.device if tensor.ndim else tensor.device)
+                if tensor.shape == owner.shape:  # in memory as a step would have left it
+                    tensor = torch.empty_like(owner.detach()).copy_(tensor)
+                optimizer.state[owner][entry] = tensor
 
 
 class Pace:

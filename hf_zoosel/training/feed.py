@@ -57,7 +57,7 @@ class Feed:
 
     @property
     def _workers(self) -> Workers:
-        return Workers(self.num_workers, self.team.device.type == "cuda", self.team.size)
+        return Workers(self.num_workers, self.team.device.type == "cuda", self.team.n_here)
 
     def batches(self, start: int, stop: int) -> MixedBatches:
         """This process's share of the batches of some steps."""
@@ -81,7 +81,7 @@ class Feed:
 
     def in_order(self, rows: LabelledRows) -> EvaluationBatches:
         """This process's share of some rows, seen as evaluation sees them."""
-        size = 2 * max(8, self.target_plan.batch_size // self.team.size)
+        size = 2 * max(8, self.target_plan.batch_size // (self.team.size * self.recipe.accumulation))
         view, rank = self.views.evaluation, self.team.rank
         return EvaluationBatches(rows, view, size, rank=rank, size=self.team.size, workers=self._workers)
 
@@ -99,7 +99,7 @@ class Feed:
         """A batch as the network takes it."""
 
         def ready(pixels: torch.Tensor) -> torch.Tensor:
-            return self.preprocess.batch(pixels.to(self.team.device, non_blocking=True))
+            return self.preprocess.batch(self.team.moved(pixels))
 
-        labels = batch.labels.to(self.team.device, non_blocking=True)
+        labels = self.team.moved(batch.labels)
         return Rows(ready(batch.pixels), labels, batch.n_target, None if batch.strong is None else ready(batch.strong))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from hf_zoosel.training.result import FILE
 from hf_zoosel.training.run import Options
 
 _CLAIM = "run.json"
+_PATIENCE = 10.0  # seconds
 _LOGS = "logs"  # of trackers, which may be there from a run that failed
 
 
@@ -36,7 +38,7 @@ def claim(options: Options, materials: Materials, identity: str, choices: Mappin
         Whether its result lies there already.
 
     Raises:
-        ValueError: If the folder holds another call's run, or other files.
+        ValueError: If the folder holds another call's run, or other files, or not all processes see it.
         OSError: If it cannot be written to.
     """
     identities = options.team.gather(identity)
@@ -47,10 +49,28 @@ def claim(options: Options, materials: Materials, identity: str, choices: Mappin
     failure = options.team.from_main(why_not[0] if why_not else None)
     if failure is not None:
         raise ValueError(failure)
+    _check_shared(options)
     finished = bool(options.team.from_main((options.folder / FILE).is_file()))
     if finished and options.team.is_main:
         shutil.rmtree(options.folder / "runs", ignore_errors=True)  # of a call that was killed while it did this
     return finished
+
+
+def _check_shared(options: Options) -> None:
+    """Every process reads the checkpoints that the main one writes; a network's disk may need a moment to show them.
+
+    Raises:
+        ValueError: If one does not see what the main one has written.
+    """
+    until = time.monotonic() + _PATIENCE
+    while not (options.folder / _CLAIM).is_file() and time.monotonic() < until:
+        time.sleep(0.1)
+    blind = [rank for rank, sees in enumerate(options.team.gather((options.folder / _CLAIM).is_file())) if not sees]
+    if blind:
+        raise ValueError(
+            f"`output_dir` must be one folder for all processes, on a disk that their machines share, got "
+            f"{options.folder}, which processes {blind} do not see. Name a folder on a shared disk."
+        )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_zoosel.features import Team
+from hf_zoosel.features import Team, join_team
 from hf_zoosel.training.recipe import Recipe
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -30,6 +30,24 @@ def chosen_precision(recipe: Recipe, device: torch.device) -> str:
     if chosen == "fp16" and device.type == "cpu":
         raise ValueError("`mixed_precision` must be 'no' or 'bf16' on a CPU, got 'fp16'. Choose one of them.")
     return chosen
+
+
+def training_team(device: str | torch.device | None) -> Team:
+    """The processes that train together.
+
+    Raises:
+        ValueError: If ``device`` is none that this machine has, or, where there are several processes, another than
+            the launcher gave this one: Accelerate would put the model there and the rows here.
+    """
+    from accelerate import PartialState
+
+    team = join_team(device)
+    if team.size > 1 and team.device != PartialState().device:
+        raise ValueError(
+            f"`device` must be left out where {team.size} processes train together, or be a kind such as 'cuda', got "
+            f"{str(device)!r} and {PartialState().device} from the launcher. `accelerate launch --cpu` trains on CPUs."
+        )
+    return team
 
 
 def start_accelerator(recipe: Recipe, team: Team, log_with: str | None, logs: Path) -> Any:

@@ -113,7 +113,7 @@ def train(run: Loop) -> Progress:
     book = Book(total, run.progress.step, run.folder, team, shown=shown, begun=run.progress.begun)
 
     batches = feed.batches(run.progress.step, total)
-    with _unwrapped_afterwards(accelerator, wrapped), _own_randomness(team), batches, book:
+    with _unwrapped_afterwards(accelerator, model), _own_randomness(team), batches, book:
         for step in range(run.progress.step, total):
             if run.progress.stopped:
                 break
@@ -213,19 +213,21 @@ def _seed_step(seed: int, step: int, team: Team) -> None:
 
 
 @contextmanager
-def _unwrapped_afterwards(accelerator: Any, wrapped: nn.Module) -> Iterator[None]:
-    """Whatever happens, close the trackers and take off what Accelerate put around the model."""
+def _unwrapped_afterwards(accelerator: Any, model: nn.Module) -> Iterator[None]:
+    """Whatever happens, close the trackers and take off the model what Accelerate and the training left on it."""
     try:
         yield
     finally:
         for tracker in accelerator.trackers:  # end_training() would end the processes' group too
             tracker.finish()
-        accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        for name in ("forward", "_original_forward"):  # unwrap_model() would leave a model of torch.compile broken
+            model.__dict__.pop(name, None)
+        model.zero_grad(set_to_none=True)
 
 
 def _own_randomness(team: Team) -> AbstractContextManager[None]:
     """Whatever the steps draw, the caller's random state is as it was afterwards."""
-    return torch.random.fork_rng(devices=[team.device.index or 0] if team.device.type == "cuda" else [])
+    return torch.random.fork_rng(devices=[team.device.index] if team.device.type == "cuda" else [])
 
 
 def _backward(run: Loop, accelerator: Any, wrapped: nn.Module, rows: Rows, book: Book) -> None:

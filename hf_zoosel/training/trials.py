@@ -55,6 +55,7 @@ def choose_and_train(
             trials.append({"learning_rate": rate, "validation_accuracy": _accuracy(ran), "note": ""})
         if best is None or _key(ran) > _key(best):
             best = ran
+        del ran  # the next one needs its memory
     if best is None:
         assert failure is not None
         raise failure
@@ -80,6 +81,7 @@ def _race(materials: Materials, rates: Sequence[float], options: Options, trials
         _note(trials, weight, mixed, epochs)
         if best is plain or _key(mixed) > _key(best):
             best_weight, best = weight, mixed
+        del mixed
     gain, error = paired_gain(plain, best)
     if gain > error:
         note = f"the source is mixed in at weight {best_weight:g}, which won the race"

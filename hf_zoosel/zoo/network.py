@@ -179,8 +179,12 @@ def one_vector_each(output: Tensor) -> Tensor:
 
 
 def moved_to(module: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
-    """The module on a device."""
-    if not channels_last:
+    """The module on a device; never channels-last on MPS, where gradients of batch norms come out wrong then.
+
+    Reference:
+        https://github.com/pytorch/pytorch/issues/175189
+    """
+    if not channels_last or torch.device(device).type == "mps":
         return module.to(device)
     moved: Any = module  # memory_format is missing from torch's stubs
     return cast(nn.Module, moved.to(device=device, memory_format=torch.channels_last))
