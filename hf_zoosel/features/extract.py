@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hf_zoosel.features.allocator import freed_memory_kept
 from hf_zoosel.features.forward import Runtime, run_network
+from hf_zoosel.features.memory import is_out_of_memory
 from hf_zoosel.features.observers import BASE_PARTS
 from hf_zoosel.features.pixels import PixelBlock, bytes_of_a_row
 from hf_zoosel.features.progress import Progress
@@ -261,7 +262,7 @@ def _exchanged(rows: Tensor | None, order: Tensor, team: Team) -> Tensor:
 def _reason(error: Exception) -> str:
     if isinstance(error, CandidateError):
         return str(error)
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         return "out of memory even with one image a batch"
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:300]}"

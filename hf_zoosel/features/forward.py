@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hf_zoosel.features.folding import norms_folded
 from hf_zoosel.features.layers import AbsentPartError
+from hf_zoosel.features.memory import is_out_of_memory, release_memory
 from hf_zoosel.features.observers import BASE_PARTS, Observer, observers_of
 from hf_zoosel.features.pixels import PixelBlock
 from hf_zoosel.zoo import CandidateError, Network, Preprocess
@@ -115,8 +116,6 @@ def run_network(
         CandidateError: If a feature or logit is not finite, or there is not one vector an image.
         torch.OutOfMemoryError: If not even one image fits.
     """
-    from accelerate.utils.memory import should_reduce_batch_size
-
     collected = _Collected(parts, len(rows))
     batch_size, start = runtime.first_batch_size, 0
     read: list[int] = []
@@ -130,12 +129,12 @@ def run_network(
                 if readable:
                     collected.add(network, preprocess, pixels, runtime)
             except RuntimeError as error:
-                fits = not should_reduce_batch_size(error)
+                fits = not is_out_of_memory(error)
                 if fits or len(some) == 1:
                     raise
             if not fits:  # not in the handler, where the traceback still holds the activations
                 batch_size = len(some) // 2
-                _release_memory(runtime.device)
+                release_memory(runtime.device)
                 continue
             read.extend(readable)
             start += len(some)
@@ -177,15 +176,13 @@ class _Collected:
 
     def add(self, network: Network, preprocess: Preprocess, pixels: Tensor, runtime: Runtime) -> None:
         """Run one batch; it counts as a whole or, where it raises, not at all."""
-        from accelerate.utils.memory import should_reduce_batch_size
-
         recorded = [part for part, observer in self.observers.items() if observer.needs_gradients]
         try:
             with torch.no_grad():  # not inference_mode: what a network keeps of it could not be trained through
                 self._put(_forward(network, _on_device(preprocess, pixels, runtime), runtime, self), len(pixels))
             return
         except Exception as error:  # a network may fail at being recorded alone, as at `.numpy()` on the way
-            if not recorded or should_reduce_batch_size(error):
+            if not recorded or is_out_of_memory(error):
                 raise
             reason = f"it does not run while gradients are recorded ({type(error).__name__}: {one_line(error)})"
         for part in recorded:
@@ -258,8 +255,6 @@ def _on_device(preprocess: Preprocess, pixels: Tensor, runtime: Runtime) -> Tens
 
 def _forward(network: Network, pixels: Tensor, runtime: Runtime, collected: _Collected) -> dict[str, Tensor]:
     """One batch's rows of every wanted part it gives; the others are noted as absent."""
-    from accelerate.utils.memory import should_reduce_batch_size
-
     with ExitStack() as stack:
         for observer in collected.observers.values():
             stack.enter_context(observer.watching(network.module))
@@ -280,14 +275,7 @@ def _forward(network: Network, pixels: Tensor, runtime: Runtime, collected: _Col
         except AbsentPartError as error:
             collected.drop(part, str(error))
         except Exception as error:  # a layer that cannot be differentiated image by image, in whatever way
-            if should_reduce_batch_size(error):
+            if is_out_of_memory(error):
                 raise
             collected.drop(part, f"it cannot be had ({type(error).__name__}: {one_line(error)})")
     return {part: rows for part, rows in parts.items() if part in collected.wanted}
-
-
-def _release_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()

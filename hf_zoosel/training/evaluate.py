@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_zoosel.features import Team
+from hf_zoosel.features.memory import is_out_of_memory, release_memory
 from hf_zoosel.training.book import DivergedError
 from hf_zoosel.training.model import TwoHeads
 from hf_zoosel.zoo import Preprocess
@@ -82,14 +83,25 @@ def outputs_of(
             unreadable.update(batch.unreadable)
             if len(batch.rows) == 0:
                 continue
-            pixels = preprocess.batch(batch.pixels.to(team.device, non_blocking=True))
-            with nullcontext() if autocast is None else torch.autocast(team.device.type, autocast):
-                output = model(pixels)
-            kept = output.target[:, :0] if output.kept is None else output.kept
-            said = [t.float().cpu() for t in (output.target, kept, output.features)]
+            said = _said(model, preprocess.batch(team.moved(batch.pixels)), autocast)
             seen.append((torch.as_tensor(batch.rows), batch.labels.cpu(), *said))
     model.train(was_training)
     return _gathered(seen, unreadable, model, team)
+
+
+def _said(model: TwoHeads, pixels: Tensor, autocast: torch.dtype | None) -> list[Tensor]:
+    """Logits of both heads and features, float32 on the CPU; in two halves if memory runs out."""
+    try:
+        with nullcontext() if autocast is None else torch.autocast(pixels.device.type, autocast):
+            output = model(pixels)
+        kept = output.target[:, :0] if output.kept is None else output.kept
+        return [t.float().cpu() for t in (output.target, kept, output.features)]
+    except RuntimeError as error:
+        if len(pixels) == 1 or not is_out_of_memory(error):
+            raise
+    release_memory(pixels.device)  # not in the handler, where the traceback still holds the activations
+    halves = [_said(model, half, autocast) for half in pixels.tensor_split(2)]
+    return [torch.cat(pair) for pair in zip(*halves, strict=True)]
 
 
 def _gathered(seen: list[tuple[Tensor, ...]], unreadable: dict[int, str], model: TwoHeads, team: Team) -> Outputs:

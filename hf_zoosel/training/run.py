@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hf_zoosel.features import Team
 from hf_zoosel.features.allocator import freed_memory_kept
+from hf_zoosel.features.memory import is_out_of_memory, release_memory
 from hf_zoosel.objectives import REGULARIZERS, Relationship, category_relationship
 from hf_zoosel.ranking.json_file import load as load_json, save as save_json
 from hf_zoosel.training import checkpoints
@@ -191,8 +192,6 @@ def _train(
     model: TwoHeads, feed: Feed, relationship: Relationship | None, options: Options, *, folder: Path, identity: str
 ) -> Progress:
     """Train, in more and smaller passes a step if memory runs out."""
-    from accelerate.utils.memory import should_reduce_batch_size
-
     recipe, n_passes = feed.recipe, feed.recipe.accumulation
     start = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     _check_needs(recipe, feed)
@@ -217,7 +216,7 @@ def _train(
                 progress = train(loop)
         except RuntimeError as error:
             n_passes = loop.progress.accumulation * 2
-            fits = not should_reduce_batch_size(error)
+            fits = not is_out_of_memory(error)
             if fits or options.team.size > 1 or n_passes > feed.target_plan.batch_size // 2:
                 raise
         else:
@@ -226,6 +225,7 @@ def _train(
         _layers(model, recipe, back=True)  # not in the handler, where the traceback still holds the activations
         model.load_state_dict(start)
         model.zero_grad(set_to_none=True)
+        release_memory(feed.team.device)
 
 
 def _check_needs(recipe: Recipe, feed: Feed) -> None:

@@ -179,6 +179,26 @@ class Cramped(nn.Module):
         return self.head(self.norm(self.conv(pixels)).relu().mean(dim=(2, 3)))
 
 
+class CrampedInEvaluation(Cramped):
+    """Has memory for eight images at a time, when it is evaluated."""
+
+    def forward(self, pixels):
+        if not self.training and len(pixels) > 8:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+        return self.head(self.norm(self.conv(pixels)).relu().mean(dim=(2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:the preprocessing of")
+def test_an_evaluation_that_runs_out_of_memory_takes_fewer_images_at_once_and_trains_no_other_way(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = CrampedInEvaluation()
+    options = {"image_size": None, "batch_size": 24, "epochs": 2, "validation": colours(40, seed=1)}
+    result = finetune(tmp_path / "out", (module, as_tensor), **options)
+    assert not any("memory ran out" in note for note in result.notes)
+    assert result.metrics["n_validation"] == 40
+
+
 @pytest.mark.filterwarnings("ignore:the preprocessing of")
 def test_a_run_that_was_killed_goes_on_in_the_smaller_passes_memory_had_forced_on_it(tmp_path, monkeypatch):
     with torch.random.fork_rng():
