@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from hf_zoosel.api.arguments import one_candidate, whole_number
@@ -17,18 +16,13 @@ from hf_zoosel.selection import SourceSelection
 from hf_zoosel.tasks.opening import DatasetLike, hub_id
 from hf_zoosel.training.folder import call_identity, claim, released_unless_trained
 from hf_zoosel.training.launch import chosen_precision, training_team
-from hf_zoosel.training.materials import (
-    TEST,
-    Columns,
-    Materials,
-    fitting_method,
-    open_source_rows,
-    open_target_rows,
-)
+from hf_zoosel.training.materials import Columns, Materials, fitting_method, open_source_rows
+from hf_zoosel.training.overlap import without_held_out
 from hf_zoosel.training.publish import publish
 from hf_zoosel.training.recipe import Method, Recipe
 from hf_zoosel.training.result import FinetuneResult
 from hf_zoosel.training.run import Options
+from hf_zoosel.training.target import TEST, open_target_rows
 from hf_zoosel.training.trials import choose_and_train
 from hf_zoosel.zoo import Spec
 from hf_zoosel.zoo.image_size import with_image_size
@@ -93,9 +87,10 @@ def finetune(
         output_dir: Where the model, its card and results go, and checkpoints meanwhile. A folder in the cache named
             after the run if None. Several machines must share it.
         validation: Share of each class of the training rows to hold out, the name of a split, or a data set; None for
-            none.
+            none. Images of the source that are held out too are left out of training.
         test: Split, or data set, to measure the finished model on, once; not used if it has no labels or is trained
-            on, nor the default where the data set has no split of that name.
+            on, nor the default where the data set has no rows in a split of that name. Of a data set of several splits
+            the one named test.
         image_column: Column of the target's images; found from the features if None.
         label_column: Column of its labels; found if None.
         split: Its split to train on; the train split if None.
@@ -117,7 +112,7 @@ def finetune(
         The result: ``.metrics``, ``.history``, ``.plot()``, ``.folder`` and ``.push_to_hub("me/my-model")``.
 
     Raises:
-        TypeError: If ``model`` or ``recipe`` is of no kind that is taken.
+        TypeError: If ``model``, ``recipe`` or a regularizer is of no kind that is taken.
         ValueError: If an argument is out of range, the target has one class, held-out rows have other classes, the
             source's data are not those the selection was made from, or the folder holds another run or is not shared.
         hf_zoosel.training.DivergedError: If the loss is no longer finite; the last good checkpoint is kept.
@@ -168,6 +163,7 @@ def finetune(
     if source is None:
         _check_none(source_data=source_data, source_weight=source_weight, **of_source.as_arguments("source_"))
     rows, selection = open_source_rows(source, of_source, chosen, data=source_data)
+    rows = None if rows is None else without_held_out(rows, [held_out, tested])
     guess = method is None and chosen.method == "plain"
     recipe = fitting_method(chosen, rows, guess=guess)
     candidate = with_image_size(one_candidate(model), recipe.image_size)
@@ -243,9 +239,10 @@ def _is_plain(value: Any) -> bool:
 def _rates(learning_rate: float | Iterable[float] | None, recipe: Recipe) -> tuple[float, ...]:
     if learning_rate is None:
         return (recipe.learning_rate,)
-    several = isinstance(learning_rate, Iterable) and not isinstance(learning_rate, str)
-    given: Any = learning_rate if several else [learning_rate]
-    rates = tuple(rate.item() if isinstance(rate, np.generic) else rate for rate in given)
+    one: Any = learning_rate
+    several = isinstance(one, Iterable) and not isinstance(one, str) and getattr(one, "ndim", 1) > 0
+    given: Any = one if several else [one]
+    rates = tuple(rate.item() if hasattr(rate, "item") else rate for rate in given)
     if not rates or len(set(rates)) < len(rates):
         raise ValueError(f"`learning_rate` must be one rate or several different ones, got {learning_rate!r}.")
     return rates
@@ -257,6 +254,8 @@ def _strengths(regularizers: Mapping[str, float] | Sequence[str] | None) -> dict
         return None if regularizers is None else dict(regularizers)
     strengths = {}
     for text in [regularizers] if isinstance(regularizers, str) else regularizers:
+        if not isinstance(text, str):
+            raise TypeError(f"`regularizers` must be names or name=strength, got {text!r}. Or pass a dict of both.")
         name, equals, strength = text.partition("=")
         try:
             strengths[name] = float(strength) if equals else get_regularizer(name).strength

@@ -9,9 +9,10 @@ from hf_zoosel.features import join_team
 from hf_zoosel.objectives import Relationship
 from hf_zoosel.ranking.record import CandidateResult
 from hf_zoosel.tasks.opening import DatasetLike
-from hf_zoosel.training.materials import Columns, Materials, open_target_rows
+from hf_zoosel.training.materials import Columns, Materials
 from hf_zoosel.training.recipe import Recipe
 from hf_zoosel.training.run import prepare, relationship_of
+from hf_zoosel.training.target import open_target_rows
 from hf_zoosel.zoo import Spec
 from hf_zoosel.zoo.image_size import with_image_size
 

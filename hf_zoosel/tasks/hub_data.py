@@ -5,7 +5,8 @@ from importlib.util import find_spec
 from textwrap import shorten
 from typing import TYPE_CHECKING, NamedTuple
 
-from hf_zoosel.tasks.splits import NoSplitError, Opened
+from hf_zoosel.tasks.errors import NoSplitError
+from hf_zoosel.tasks.splits import Opened
 
 if TYPE_CHECKING:
     from datasets import Dataset

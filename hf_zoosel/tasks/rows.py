@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from hf_zoosel.tasks.columns import find_columns, find_image_column, has_label_column
+from hf_zoosel.tasks.errors import NoRowsError
 from hf_zoosel.tasks.identity import content_identity, stream_identity
 from hf_zoosel.tasks.labels import MISSING, LabelCoder
 from hf_zoosel.tasks.opening import DatasetLike, open_split
@@ -207,7 +208,7 @@ _Parts = tuple[RowColumns, int | None, str | None, str, str, _Reader]
 
 def _open_table(dataset: "Dataset", asked: _Asked) -> _Parts:
     if len(dataset) == 0:
-        raise ValueError(NO_ROWS)
+        raise NoRowsError(NO_ROWS)
     columns = asked.find(dataset.features, partial(peek, dataset))
     reader = _TableReader(dataset, columns)
     some = np.unique(np.linspace(0, len(dataset) - 1, _SAMPLED).astype(np.int64))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_zoosel.tasks.columns import Columns, find_columns
+from hf_zoosel.tasks.errors import NoRowsError
 from hf_zoosel.tasks.labels import MISSING, LabelCoder, LabelValue, read_codes
 from hf_zoosel.tasks.storage import ColumnImages, Images, ListedImages, Spool
 
@@ -66,7 +67,7 @@ class Sample:
 def draw_from_dataset(dataset: "Dataset", request: Request) -> Sample:
     """Draw from a map-style data set: reads the label column only, and no image."""
     if len(dataset) == 0:
-        raise ValueError(NO_ROWS)
+        raise NoRowsError(NO_ROWS)
     columns = request.find_columns(dataset.features, partial(peek, dataset))
     codes, values = read_codes(dataset, columns)
     rows = draw_rows(codes, request.max_per_class, request.seed)
@@ -91,7 +92,7 @@ def begin_stream(
     examples = iter(stream)
     head = read_head(examples, stream.features)
     if not head:
-        raise ValueError(NO_ROWS)
+        raise NoRowsError(NO_ROWS)
     return stream, examples, head, stream.features if stream.features is not None else infer_features(head)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Union
 
+from hf_zoosel.tasks.errors import NoSplitError
+
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
@@ -21,10 +23,6 @@ SPLIT_WORDS = {
     "eval": "test",
     "evaluation": "test",
 }  # those of datasets.data_files
-
-
-class NoSplitError(ValueError):
-    """A data set has no split of a name."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def choose_split(available: Collection[str], split: str | None) -> str:
     if split not in available:
         close = get_close_matches(split, available, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise NoSplitError(f"`split` must be one of {listing}, got {split!r}.{hint}")
+        raise NoSplitError(f"`split` must be one of {listing}, got {split!r}.{hint}", list(available))
     return split
 
 

@@ -8,6 +8,7 @@ from hashlib import blake2b
 import numpy as np
 
 from hf_zoosel.tasks import Encoded, Images, load_task
+from hf_zoosel.tasks.errors import NoLabelsError
 from hf_zoosel.tasks.labels import number_classes
 from hf_zoosel.tasks.opening import DatasetLike, open_split
 from hf_zoosel.tasks.sampling import Request, Sample, draw_from_dataset, draw_from_stream
@@ -15,10 +16,6 @@ from hf_zoosel.training.randomness import Purpose, generator
 
 _DIGESTED = 16  # images whose content tells one data set from another
 _LISTED = 5
-
-
-class NoLabelsError(ValueError):
-    """None of the rows has a label."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +155,8 @@ def open_held_out(
     Raises:
         TypeError: If ``dataset`` is no data set, path or Hub id.
         NoLabelsError: If no row has a label.
+        NoRowsError: If there are no rows.
+        NoSplitError: If there is no such split.
         ValueError: If it cannot be opened, a column or split cannot be found, or a label is no class of the target.
     """
     own = getattr(dataset, "split", None)

@@ -25,10 +25,11 @@ from hf_zoosel.demo import handwritten_digits
 from hf_zoosel.features import join_team
 from hf_zoosel.features.allocator import freed_memory_kept
 from hf_zoosel.training.loop import Loop, make_optimizer, train
-from hf_zoosel.training.materials import Columns, Materials, open_source_rows, open_target_rows
+from hf_zoosel.training.materials import Columns, Materials, open_source_rows
 from hf_zoosel.training.objective import Objective
 from hf_zoosel.training.recipe import Recipe
 from hf_zoosel.training.run import prepare
+from hf_zoosel.training.target import open_target_rows
 from hf_zoosel.zoo import resolve
 from hf_zoosel.zoo.image_size import with_image_size
 
