@@ -105,9 +105,9 @@ def bare_loop(module, target, source, recipe):
             more, source_labels = read(source, source_plan.rows(step), Purpose.SOURCE_PIXELS, step)
             pixels = torch.cat([pixels, more])
         features = model.forward_head(model.forward_features(pixels), pre_logits=True)
-        loss = cross_entropy(model.fc(features[: len(labels)]), labels)
+        loss = cross_entropy(model.fc(features)[: len(labels)], labels)  # every head sees all rows, as in the model
         if source is not None:
-            loss = loss + recipe.source_weight * cross_entropy(source_head(features[len(labels) :]), source_labels)
+            loss = loss + recipe.source_weight * cross_entropy(source_head(features)[len(labels) :], source_labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
