@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hf_zoosel.ranking.json_file import load, save
+from hf_zoosel.training.export import WEIGHTS
 from hf_zoosel.training.launch import write_on_main
 from hf_zoosel.training.materials import Materials
 from hf_zoosel.training.result import FILE
@@ -50,7 +51,8 @@ def claim(options: Options, materials: Materials, identity: str, choices: Mappin
     if failure is not None:
         raise ValueError(failure)
     _check_shared(options)
-    finished = bool(options.team.from_main((options.folder / FILE).is_file()))
+    there = all((options.folder / name).is_file() for name in (FILE, WEIGHTS))
+    finished = bool(options.team.from_main(there))
     if finished and options.team.is_main:
         shutil.rmtree(options.folder / "runs", ignore_errors=True)  # of a call that was killed while it did this
     return finished
@@ -78,7 +80,7 @@ def released_unless_trained(options: Options) -> Iterator[None]:
     """Give the folder back where an error comes before anything worth keeping: it is free for another try."""
     try:
         yield
-    except Exception:
+    except BaseException:  # Ctrl-C too
         folder = options.folder
         if options.team.is_main and not any(folder.rglob("*.safetensors")):
             shutil.rmtree(folder / "runs", ignore_errors=True)
@@ -90,7 +92,10 @@ def _take(options: Options, identity: str, materials: Materials, choices: Mappin
     """Write whose folder it is; or say why it cannot be taken."""
     folder, path = options.folder, options.folder / _CLAIM
     chosen = {**materials.recipe.to_dict(), **choices, "keep_source_head": options.keep_source_head}
-    now = json.loads(json.dumps({"identity": identity, "model": materials.candidate.name, "choices": chosen}))
+    about = {"identity": identity, "model": materials.candidate.name, "weights": materials.weights_revision}
+    now = json.loads(json.dumps({**about, "choices": chosen}))
+    if folder.exists() and not folder.is_dir():
+        return f"`output_dir` must be a folder, got the file {folder}. Choose another name."
     if path.is_file():
         owner = load(path, dict, "the description of a run")
         if owner.get("identity") == identity:
@@ -113,4 +118,9 @@ def _difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     for name in {**after, **before}:
         if before.get(name) != after.get(name):
             return f" ({name} was {before.get(name)!r} and is {after.get(name)!r})"
+    if was.get("weights", now["weights"]) != now["weights"]:
+        return (
+            f" (of other weights of {now['model']}; layers drawn at random are others each time: seed torch before "
+            "making it, or save it and pass the folder)"
+        )
     return " (of other data)"

@@ -69,6 +69,26 @@ class Heads(nn.Module):
         )
         return target
 
+    @property
+    def weight(self) -> Tensor:
+        """The target head's, for a network that looks at its classifier (at its type, or its device)."""
+        return self.target.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The target head's."""
+        return self.target.bias
+
+    @property
+    def in_features(self) -> int:
+        """Width of what the heads take."""
+        return self.target.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """Classes of the target."""
+        return self.target.weight.shape[0]
+
     def take(self) -> HeadsOutput:
         """What the last forward pass set aside, given away once: it holds the graph."""
         aside, self._aside = self._aside, None

@@ -8,6 +8,7 @@ from typing import Any
 
 from hf_zoosel.selection import SourceSelection
 from hf_zoosel.tasks.argument_names import of_source, said_of
+from hf_zoosel.training.build import keeps_head
 from hf_zoosel.training.recipe import Recipe
 from hf_zoosel.training.source_stream import open_source
 from hf_zoosel.training.streams import LabelledRows
@@ -64,13 +65,20 @@ class Materials:
         """Digest of all of it: the same materials and recipe end in the same weights."""
         rows = (self.train, self.validation, self.test, self.source)
         parts = [
-            self.candidate.revision,
+            self.weights_revision,
             self.candidate.architecture,
             self.candidate.preprocess.identity,
             *(None if one is None else one.identity for one in rows),
             self.recipe.to_dict(),
         ]
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+    @property
+    def weights_revision(self) -> str:
+        """What of the checkpoint's weights is trained: without its classifier, where that is replaced and known."""
+        if self.candidate.body_revision is None or keeps_head(self.candidate, self.recipe, self.source):
+            return self.candidate.revision
+        return self.candidate.body_revision
 
     def with_recipe(self, recipe: Recipe) -> "Materials":
         """The same data under another recipe."""

@@ -43,7 +43,7 @@ def rows_for_statistics() -> Iterator[None]:
             raise
         raise ValueError(
             "`batch_size` must leave two rows for each pass of each process where batch normalisation sees a single "
-            "pixel, got one. Raise it, lower `accumulation`, or take batch_norm='frozen'."
+            "pixel, got one. Raise it (or `source_ratio`), lower `accumulation`, or take batch_norm='frozen'."
         ) from error
 
 

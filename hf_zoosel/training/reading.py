@@ -103,9 +103,9 @@ class StepMaker(BatchMaker):
     """Makes this process's batch of a step."""
 
     def __init__(self, target: Stream, source: Stream | None, seed: int, rank: int, size: int) -> None:
-        self._parts = [("target", target, Purpose.TARGET_PIXELS, _Reader(target.rows))]
+        self._parts = [("target", target, Purpose.TARGET_PIXELS, _Reader(target.rows, "dataset"))]
         if source is not None:
-            self._parts.append(("source", source, Purpose.SOURCE_PIXELS, _Reader(source.rows)))
+            self._parts.append(("source", source, Purpose.SOURCE_PIXELS, _Reader(source.rows, "source")))
         self._seed, self._rank, self._size = seed, rank, size
 
     def make(self, number: int) -> Batch:
@@ -137,7 +137,7 @@ class SliceMaker(BatchMaker):
 
     def __init__(self, rows: LabelledRows, view: View, slices: Sequence[np.ndarray]) -> None:
         self._rows, self._view, self._slices = rows, view, slices
-        self._reader = _Reader(rows)
+        self._reader = _Reader(rows, "dataset")
 
     def make(self, number: int) -> EvaluationBatch:
         """The rows of a slice that can be read."""
@@ -154,6 +154,7 @@ class _Reader:
     """Decodes rows of a stream and remembers those that cannot be."""
 
     rows: LabelledRows
+    argument: str
     known: dict[int, str] = field(default_factory=dict)
 
     def readable(self, positions: np.ndarray) -> tuple[list[int], list[Image.Image], dict[int, str]]:
@@ -191,7 +192,7 @@ class _Reader:
                 found[at] = images[0]
                 return at
         raise LoadingError(
-            f"`dataset` must hold images that can be read, got none among the {len(self.rows):,} rows of "
+            f"`{self.argument}` must hold images that can be read, got none among the {len(self.rows):,} rows of "
             f"{self.rows.name!r}. The first reason: {next(iter(lost.values()))}."
         )
 

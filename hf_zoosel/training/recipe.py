@@ -111,7 +111,8 @@ class Recipe:
                 object.__setattr__(self, one.name, value.item())
         if not isinstance(self.regularizers, Mapping):
             raise ValueError(f"`regularizers` must map names to strengths, got {self.regularizers!r}.")
-        object.__setattr__(self, "regularizers", FrozenMapping(self.regularizers))
+        strengths = {name: one.item() if hasattr(one, "item") else one for name, one in self.regularizers.items()}
+        object.__setattr__(self, "regularizers", FrozenMapping(strengths))
         _check_choices(self)
         _check_numbers(self)
         for name, strength in self.regularizers.items():

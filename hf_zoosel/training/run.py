@@ -77,6 +77,7 @@ class Ran:
     notes: tuple[str, ...] = field(default=())
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def run(materials: Materials, options: Options) -> Ran:
     """Train by one recipe.
@@ -133,6 +134,7 @@ def _outputs(model: TwoHeads, feed: Feed, rows: Any) -> Outputs:
     return outputs_of(model, feed.in_order(rows), feed.preprocess, team=feed.team, autocast=autocast)
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def prepare(materials: Materials, team: Team, num_workers: int | None) -> tuple[TwoHeads, Feed, Built]:
     """The model with its heads, on the device, and what it will read."""

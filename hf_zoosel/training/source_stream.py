@@ -59,12 +59,13 @@ def open_source(
         seed: Seed of that draw.
 
     Returns:
-        The images; labels count the classes that are there, 0..k-1, in the order of the data set's own.
+        The images; labels count the classes that are there, 0..k-1, in the order of the data set's own. A note says
+        where the classes of a selection are taken from other images than it was made from.
 
     Raises:
         TypeError: If there is no selection, data set, path or Hub id.
-        ValueError: If the data cannot be opened or are not those the selection was made from, or if masses are
-            asked for where there are none.
+        ValueError: If the data cannot be opened, lack a chosen class, or are not those that rows were chosen of, or
+            if masses are asked for where there are none.
     """
     asked = _Asked(image_column, label_column, labelled, max_per_class, seed)
     if not isinstance(source, SourceSelection):
@@ -72,14 +73,18 @@ def open_source(
             raise ValueError("`weighted` must be False without a selection: a data set has no masses.")
         opened = open_split(source, split)
         return replace(_read(opened.data, asked), name=opened.name, split=opened.split)
-    rows = replace(_read(_rows_of(source, data, split, asked), asked), name=source.source)
+    view, notes = _rows_of(source, data, split, asked)
+    rows = _read(view, asked)
+    rows = replace(rows, name=source.source, notes=(*rows.notes, *notes))
     if source.unit == "class" and rows.labels is not None:
         _check_names(source, set(rows.class_names), rows.name)
     return replace(rows, weights=_weights(source, rows)) if weighted else rows
 
 
-def _rows_of(selection: SourceSelection, data: DatasetLike | None, split: str | None, asked: _Asked) -> Any:
-    """The chosen rows as a data set: from the selection itself, or found again in the data it was made from."""
+def _rows_of(
+    selection: SourceSelection, data: DatasetLike | None, split: str | None, asked: _Asked
+) -> tuple[Any, tuple[str, ...]]:
+    """The chosen rows as a data set, from the selection itself or found again in data; and what to know of these."""
     if data is None:
         if selection.view is None:
             raise ValueError(
@@ -90,7 +95,7 @@ def _rows_of(selection: SourceSelection, data: DatasetLike | None, split: str | 
             raise ValueError(
                 f"`split` must be None beside a selection that holds its data, got {split!r}. Leave it out."
             )
-        return selection.dataset()
+        return selection.dataset(), ()
     opened = replace(asked, labelled=True if selection.unit == "class" else asked.labelled).open(data, split)
     if selection.rows is not None:
         _check_images(selection.revisions.get("source_images"), opened)
@@ -99,7 +104,7 @@ def _rows_of(selection: SourceSelection, data: DatasetLike | None, split: str | 
                 f"`data` must be what the selection was made from, but has {opened.n_rows:,} rows where row "
                 f"{max(selection.rows):,} was chosen. Pass the same data set and split."
             )
-        return rows_of(data, opened.split, selection.rows)()
+        return rows_of(data, opened.split, selection.rows)(), ()
     names = opened.class_names
     if names is not None:
         _check_names(selection, set(names), opened.name)
@@ -108,7 +113,8 @@ def _rows_of(selection: SourceSelection, data: DatasetLike | None, split: str | 
     view = classes_of(data, opened.split, label_column=column, label_names=names, classes=chosen)()
     if hasattr(view, "__len__") and len(view) == 0:
         _check_names(selection, set(), opened.name)
-    return view
+    same = _are_those(selection.revisions.get("source_images"), opened)
+    return view, () if same else (f"{opened.name!r} holds other images than those the selection was made from",)
 
 
 def _read(data: Union["Dataset", "IterableDataset"], asked: _Asked) -> LabelledRows:
@@ -145,15 +151,20 @@ def _unlabelled(data: Any, columns: RowColumns) -> tuple[Any, None, tuple[str, .
 
 
 def _check_images(made_from: str | None, opened: SourceRows) -> None:
-    """Refuse row numbers of other data; those of a stream and of a table are others, and not compared."""
-    if made_from is None or made_from.startswith(STREAM) != opened.images_digest.startswith(STREAM):
-        return
-    if made_from != opened.images_digest:
+    """Refuse row numbers of other data."""
+    if made_from is not None and not _are_those(made_from, opened):
         (made, _), (there, _) = (one.split(", ") for one in (made_from, opened.images_digest))
         raise ValueError(
             f"`data` must be what the selection was made from, {made}, for its rows are known by number, but "
             f"{opened.name!r} ({there}) has other images or another order. Pass the same data set and split."
         )
+
+
+def _are_those(made_from: str | None, opened: SourceRows) -> bool:
+    """Whether images may be those a selection was made from; a stream and a table are digested in other ways."""
+    if made_from is None or made_from.startswith(STREAM) != opened.images_digest.startswith(STREAM):
+        return True
+    return made_from == opened.images_digest
 
 
 def _check_names(selection: SourceSelection, there: set[str], name: str) -> None:

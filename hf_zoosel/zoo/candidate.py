@@ -27,6 +27,8 @@ class Candidate:
         origin: The Hub id of what its weights are, to be cited as the base of a fine-tuned model; None if unknown.
         processor: What ``preprocess`` was made from: timm's data configuration (a dict), a transformers image
             processor, or a function of a person's own.
+        body_revision: What its weights are apart from its classifier, where that is known: a head drawn at random is
+            another one each time it is made, and may be thrown away.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Candidate:
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
     origin: str | None = None
     processor: Any = field(default=None, repr=False, compare=False)  # dicts cannot be hashed
+    body_revision: str | None = None
 
     def named(self, name: str) -> "Candidate":
         """The same candidate under another name."""

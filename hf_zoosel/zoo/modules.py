@@ -2,12 +2,13 @@
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from hf_zoosel.zoo import timm_models
 from hf_zoosel.zoo.candidate import Candidate
@@ -55,7 +56,9 @@ def from_module(module: nn.Module, transform: Any, name: str) -> Candidate:
     processor = timm_models.data_config(module) if transform is None else transform
     preprocess = from_timm(processor) if transform is None else _from_transform(transform)
     kind, names = type(module).__qualname__, _names(module, is_timm)
-    return Candidate(name, _digest(module), kind, preprocess, load, class_names=names, processor=processor)
+    whole, body = _digests(module, _of_its_classifier(module, is_timm))
+    own: dict[str, Any] = {"class_names": names, "processor": processor, "body_revision": body}
+    return Candidate(name, whole, kind, preprocess, load, **own)
 
 
 def _names(module: Any, is_timm: bool) -> tuple[str, ...] | None:
@@ -86,6 +89,8 @@ def _first_tensor(module: nn.Module, pixels: Tensor) -> Tensor:
         if isinstance(value, Tensor):
             return value
     if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
+        if len({one.shape for one in output if isinstance(one, Tensor) and one.ndim == 4}) > 1:
+            raise CandidateError(f"its output must be one vector an image, got {len(output)} feature maps.")
         return output[0]
     raise CandidateError(f"its output must be a tensor or have `logits`, got {type(output).__name__}.")
 
@@ -94,7 +99,8 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     """The network inside torch.compile, DataParallel or DistributedDataParallel."""
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return _unwrapped(module.module)
-    return getattr(module, "_orig_mod", module)  # torch.compile's; there is no public way back
+    compiled = getattr(module, "_orig_mod", None)  # torch.compile's; there is no public way back
+    return module if compiled is None else _unwrapped(compiled)
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -107,19 +113,49 @@ def _copied(module: nn.Module) -> nn.Module:
         ) from None
 
 
-def _digest(module: nn.Module) -> str:
+def _of_its_classifier(module: Any, is_timm: bool) -> set[str]:
+    """Names of the tensors of the last layers of a model of a library, as that names them; empty if it does not."""
+    paths: Any = ()
+    if is_timm:
+        paths = module.pretrained_cfg.get("classifier") or ()
+    elif type(module).__name__.endswith("ForImageClassification"):
+        paths = [name for name, _ in module.named_children() if name.endswith("classifier")]
+    found = set()
+    for path in [paths] if isinstance(paths, str) else paths:
+        layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        last = [name for name in layers if name == path or name.startswith(f"{path}.")][-1:]
+        found |= {f"{layer}.{name}" for layer in last for name, _ in module.get_submodule(layer).named_parameters()}
+    return found
+
+
+def _digests(module: nn.Module, classifier: Collection[str]) -> tuple[str, str | None]:
     """What a module is: its structure, every tensor in it, its other attributes, and the code of its classes.
 
-    A module with an attribute that cannot be pickled gets a digest of its own on every call.
+    A module with an attribute that cannot be pickled gets digests of its own on every call.
+
+    Returns:
+        The digest of all of it, and the one without the values of the classifier's tensors, if it has any.
     """
-    hasher = hashlib.sha256(repr(module).encode())
+    whole, body = hashlib.sha256(repr(module).encode()), hashlib.sha256(repr(module).encode())
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if tensor.is_meta:
-            raise CandidateError(f"{name} is on the meta device, without data. Load the weights first.")
-        hasher.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if tensor.is_meta or is_lazy(tensor):
+            where = "on the meta device, without data" if tensor.is_meta else "lazy, and was never run"
+            raise CandidateError(f"{name} is {where}. Load the weights first.")
+        about = f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode()
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        whole.update(about)
+        whole.update(values)
+        body.update(about)
+        if name not in classifier:
+            body.update(values)
     rest = [(path, type(layer), _attributes(layer)) for path, layer in module.named_modules()]
-    hasher.update((fingerprint(rest) or uuid.uuid4().hex).encode())
+    what = (fingerprint(rest) or uuid.uuid4().hex).encode()
+    whole.update(what)
+    body.update(what)
+    return _named(whole), _named(body) if classifier else None
+
+
+def _named(hasher: Any) -> str:
     return f"sha256:{hasher.hexdigest()[:16]}"
 
 

@@ -240,3 +240,12 @@ def test_row_numbers_of_other_data_are_refused(unit):
 def test_masses_of_a_data_set_are_refused():
     with pytest.raises(ValueError, match="`weighted` must be False without a selection"):
         open_source(animals(), weighted=True)
+
+
+def test_classes_taken_from_other_images_than_they_were_chosen_from_are_noted():
+    data = animals()
+    chosen = replace(selection("dog", "bee"), revisions={"source_images": open_rows(data).images_digest})
+    assert open_source(chosen, data=data).notes == ()
+    assert open_source(chosen, data=data.to_iterable_dataset()).notes == ()
+    (note,) = open_source(chosen, data=data.select(range(7))).notes
+    assert note.endswith("holds other images than those the selection was made from")

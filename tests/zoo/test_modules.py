@@ -242,3 +242,29 @@ def test_an_output_that_is_no_tensor_gives_the_reason(run):
     assert run((Answer(), TO_TENSOR))[2] is not None
     with pytest.raises(CandidateError, match="must be a tensor or have `logits`, got dict"):
         run((Named(), TO_TENSOR))
+
+
+def test_maps_of_several_stages_are_no_vectors(run):
+    stages = timm.create_model("test_resnet", features_only=True)
+    with pytest.raises(CandidateError, match="must be one vector an image, got 5 feature maps"):
+        run((stages, TO_TENSOR))
+
+
+def test_layers_that_were_never_run_are_named():
+    with pytest.raises(CandidateError, match=r"head\.weight is lazy, and was never run"):
+        resolve((nn.Sequential(OrderedDict(head=nn.LazyLinear(3))), TO_TENSOR), "it")
+
+
+def test_the_body_of_a_librarys_model_is_known_apart_from_its_classifier():
+    def known(change):
+        torch.manual_seed(0)
+        module = timm.create_model("test_resnet", num_classes=4)
+        with torch.no_grad():
+            module.get_parameter(change)[0] += 1
+        found = resolve(module, "it")
+        return found.revision, found.body_revision
+
+    (one, body), (other, same) = known("fc.weight"), known("fc.bias")
+    assert one != other
+    assert body == same != known("conv1.0.weight")[1]
+    assert resolve((Tiny(), TO_TENSOR), "it").body_revision is None  # what its classifier is shows when it runs
