@@ -66,7 +66,7 @@ def test_a_head_that_is_replaced_may_be_another_one_when_a_killed_call_is_made_a
 
 def test_a_body_that_is_another_one_is_another_run_and_is_called_that(tmp_path):
     finetune(tmp_path / "out", timm.create_model("test_resnet"))
-    with pytest.raises(ValueError, match=r"of other weights of ResNet; layers drawn at random are others each time"):
+    with pytest.raises(ValueError, match="of other weights of ResNet, as layers drawn at random are each time"):
         finetune(tmp_path / "out", timm.create_model("test_resnet"))
 
 
@@ -169,6 +169,12 @@ def test_a_folder_is_free_again_where_a_call_was_interrupted_before_it_kept_anyt
         finetune(tmp_path / "out")
     monkeypatch.undo()
     finetune(tmp_path / "out", learning_rate=0.02)
+    (tmp_path / "out" / "model.safetensors").unlink()
+    monkeypatch.setattr(loop, "_seed_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(tmp_path / "out", learning_rate=0.02)
+    monkeypatch.undo()
+    finetune(tmp_path / "out", learning_rate=0.02)  # it holds a result: it stays that call's
 
 
 def test_a_finished_folder_without_its_weights_is_trained_again(tmp_path):
@@ -183,6 +189,7 @@ def test_numbers_of_numpy_and_torch_are_numbers(tmp_path):
     rate = torch.tensor(0.02, dtype=torch.float64)
     result = finetune(tmp_path / "out", learning_rate=rate, regularizers=strengths, validation=np.float32(0.25))
     assert (result.recipe["learning_rate"], result.metrics["n_validation"]) == (0.02, 6)
+    assert result.arguments["validation"] == 0.25  # from which the card's code is made
     assert result.recipe["regularizers"] == {"l2_sp": 0.5, "bss": 0.25}
     with pytest.raises(TypeError, match=r"`regularizers` must be names or name=strength, got \('bss', 1.0\)"):
         finetune(tmp_path / "pairs", regularizers=[("bss", 1.0)])

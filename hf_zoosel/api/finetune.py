@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from hf_zoosel.api.arguments import one_candidate, whole_number
@@ -138,6 +140,7 @@ def finetune(
         (('dark', 'light'), 1)
     """
     team = training_team(device)
+    validation = validation.item() if isinstance(validation, np.generic) else validation
     workers = whole_number("num_workers", num_workers, least=0)
     every = whole_number("checkpointing_steps", checkpointing_steps)
     given = {
@@ -163,7 +166,6 @@ def finetune(
     if source is None:
         _check_none(source_data=source_data, source_weight=source_weight, **of_source.as_arguments("source_"))
     rows, selection = open_source_rows(source, of_source, chosen, data=source_data)
-    rows = None if rows is None else without_held_out(rows, [held_out, tested])
     guess = method is None and chosen.method == "plain"
     recipe = fitting_method(chosen, rows, guess=guess)
     candidate = with_image_size(one_candidate(model), recipe.image_size)
@@ -196,6 +198,8 @@ def finetune(
     if claim(options, materials, identity, choices):
         return FinetuneResult.load(options.folder)
     with released_unless_trained(options):
+        if rows is not None:
+            materials = replace(materials, source=without_held_out(rows, [held_out, tested]))
         ran, trials = choose_and_train(materials, rates, auto=auto, options=options)
         return publish(ran, trials, options=options)
 

@@ -9,4 +9,4 @@ from hf_zoosel.features.source_features import (
 )
 from hf_zoosel.features.statistics import source_statistics as source_statistics
 from hf_zoosel.features.store import FeatureStore as FeatureStore, open_store as open_store
-from hf_zoosel.features.team import Team as Team, join_team as join_team
+from hf_zoosel.features.team import Team as Team, best_device as best_device, join_team as join_team

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hf_zoosel.features.allocator import freed_memory_kept
 from hf_zoosel.features.forward import Runtime, run_network
+from hf_zoosel.features.memory import is_out_of_memory
 from hf_zoosel.features.pixels import PixelBlock, bytes_of_a_row
 from hf_zoosel.features.progress import Progress
 from hf_zoosel.tasks.labels import MISSING
@@ -189,7 +190,7 @@ def _unreadable_source(error: Exception, row: int) -> SourceReadError:
 def _candidate_error(error: Exception) -> CandidateError:
     if isinstance(error, CandidateError):
         return error
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         return CandidateError("out of memory even with one image a batch")
     return CandidateError(f"{type(error).__name__}: {one_line(error)}")
 

@@ -100,13 +100,13 @@ def join_team(device: str | torch.device | None = None) -> Team:
         if not torch.distributed.is_initialized():
             atexit.register(_leave)  # threads of a group that is still there can abort Python as it ends
         # without cpu=True Accelerate silently makes one process of several on a machine without a GPU
-        state: Any = PartialState(cpu=(chosen or _best_device()).type == "cpu", timeout=_PATIENCE)
+        state: Any = PartialState(cpu=(chosen or best_device()).type == "cpu", timeout=_PATIENCE)
         if chosen is None or str(chosen) == state.device.type:
             chosen = state.device
         return Team(state.process_index, state.num_processes, chosen)
     if chosen is not None and str(chosen) == "cuda":
         chosen = torch.device("cuda", torch.cuda.current_device())
-    return Team(0, 1, chosen or _best_device())
+    return Team(0, 1, chosen or best_device())
 
 
 def _leave() -> None:
@@ -130,7 +130,8 @@ def _checked(device: str | torch.device) -> torch.device:
     return found
 
 
-def _best_device() -> torch.device:
+def best_device() -> torch.device:
+    """Where networks run if nobody says where: on a GPU if there is one, and if Accelerate is not told otherwise."""
     from accelerate.utils import parse_flag_from_env
 
     if parse_flag_from_env("ACCELERATE_USE_CPU"):  # of `accelerate launch --cpu`

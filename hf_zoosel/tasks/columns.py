@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from hf_zoosel.tasks.errors import NoLabelsError
+from hf_zoosel.tasks.errors import NoLabelColumnError
 
 IMAGE_NAMES = (
     "image", "images", "img", "imgs", "pixel_values", "pixels", "picture", "photo", "file", "filename", "file_name",
@@ -59,7 +59,7 @@ def find_columns(
     Raises:
         ValueError: If a named column does not exist or cannot be what it is named as; if none or several fit. The
             message lists the columns with their types.
-        NoLabelsError: If it is the label column that does not exist.
+        NoLabelColumnError: If it is the label column that does not exist.
     """
     kinds = {name: kind_of(feature) for name, feature in features.items()}
     listing = ", ".join(f"{name}: {describe(feature)}" for name, feature in features.items())
@@ -151,7 +151,7 @@ def _check_exists(argument: str, named: str, kinds: Mapping[str, Kind], listing:
         return
     close = get_close_matches(named, kinds, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise (NoLabelsError if argument == "label_column" else ValueError)(
+    raise (NoLabelColumnError if argument == "label_column" else ValueError)(
         f"`{argument}` must name a column of the data set, got {named!r}.{hint} The columns are: {listing}."
     )
 
@@ -174,7 +174,7 @@ def _the_only(found: list[str], argument: str, what: str, listing: str) -> str:
     if len(found) == 1:
         return found[0]
     which = f"any of {', '.join(found)}" if found else "none"
-    raise (ValueError if found or argument != "label_column" else NoLabelsError)(
+    raise (ValueError if found or argument != "label_column" else NoLabelColumnError)(
         f"`dataset` must have exactly one column that looks like {what} column, got {which}. "
         f"Pass `{argument}=`; the columns are: {listing}."
     )

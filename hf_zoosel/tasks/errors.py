@@ -16,8 +16,12 @@ class NoSplitError(ValueError):
         self.available = tuple(available)
 
 
+class NoLabelColumnError(ValueError):
+    """A data set has no column of labels, or no class folders."""
+
+
 class NoLabelsError(ValueError):
-    """A split has images and no labels: no column of them, no class folders, or none in any row."""
+    """No row of a split has a label."""
 
 
 class NoRowsError(ValueError):

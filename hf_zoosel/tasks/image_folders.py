@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_zoosel.tasks.errors import NoLabelsError
+from hf_zoosel.tasks.errors import NoLabelColumnError
 from hf_zoosel.tasks.splits import SPLIT_WORDS, choose_split, split_word
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def open_image_folder(path: Path, split: str | None) -> "tuple[Dataset, str, tup
     """Return the images of one split with their folders as labels, the split's name and notes.
 
     Raises:
-        NoLabelsError: If there is no image in a class folder.
+        NoLabelColumnError: If there is no image in a class folder.
         NoSplitError: If the split does not exist.
     """
     splits = _split_folders(path)
@@ -34,7 +34,7 @@ def open_image_folder(path: Path, split: str | None) -> "tuple[Dataset, str, tup
         return _load_with_metadata(folder), taken, notes
     classes = {child.name: files for child in _subfolders(folder) if (files := list(_images(child)))}
     if not classes:
-        raise NoLabelsError(
+        raise NoLabelColumnError(
             f"`dataset` must be a folder with one subfolder of images per class, got {str(folder)!r} without any. "
             "Move the images, or add a metadata.csv with the columns file_name and label."
         )

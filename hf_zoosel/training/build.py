@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hf_zoosel.objectives import REGULARIZERS
-from hf_zoosel.training.architecture import is_timm
 from hf_zoosel.training.model import TwoHeads
 from hf_zoosel.training.randomness import Purpose, generator
 from hf_zoosel.training.recipe import Recipe
@@ -60,7 +58,6 @@ def build(
         new = len(source.class_names)
     draw = torch.Generator().manual_seed(int(generator(recipe.seed, Purpose.HEADS).integers(2**62)))
     network = _runs(candidate, sample_pixels)
-    renamed = _is_of_other_classes(network.module)
     try:
         model = TwoHeads(network, sample_pixels, n_target, n_source=new, keep_head=keep, generator=draw)
         _freeze_unused(model, sample_pixels)
@@ -79,7 +76,7 @@ def build(
         )
     if numbers is not None and source is not None and source.labels is not None:
         source = replace(source, labels=np.asarray(numbers, dtype=np.int64)[source.labels])
-    if keep and (renamed or _is_zero(model)):
+    if keep and _is_zero(model):
         notes = (*notes, f"{_NEW_HEAD}: {_who_needs_it(recipe)} goes on with it")
     return Built(model, source, notes)
 
@@ -93,11 +90,6 @@ def keeps_head(candidate: Candidate, recipe: Recipe, source: LabelledRows | None
     needs = {need for name in recipe.regularizers for need in REGULARIZERS[name].needs}
     numbers, _ = _head_numbers(candidate, recipe, source)
     return recipe.method == "co-tuning" or "kept_logits" in needs or numbers is not None
-
-
-def _is_of_other_classes(module: Any) -> bool:
-    """Whether a timm model was made for another number of classes than its weights were trained on."""
-    return is_timm(module) and module.pretrained_cfg.get("num_classes", module.num_classes) != module.num_classes
 
 
 def _is_zero(model: TwoHeads) -> bool:

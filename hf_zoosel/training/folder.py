@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -64,11 +65,19 @@ def _check_shared(options: Options) -> None:
     Raises:
         ValueError: If one does not see what the main one has written.
     """
+    team = options.team
+    if team.size == 1:
+        return
+    sign = options.folder / f".{team.from_main(uuid.uuid4().hex)}"
+    write_on_main(team, sign.touch)
     until = time.monotonic() + _PATIENCE
-    while not (options.folder / _CLAIM).is_file() and time.monotonic() < until:
+    while not sign.is_file() and time.monotonic() < until:
         time.sleep(0.1)
-    blind = [rank for rank, sees in enumerate(options.team.gather((options.folder / _CLAIM).is_file())) if not sees]
+    blind = [rank for rank, sees in enumerate(team.gather(sign.is_file())) if not sees]
+    if team.is_main:
+        sign.unlink(missing_ok=True)
     if blind:
+        _release(options)
         raise ValueError(
             f"`output_dir` must be one folder for all processes, on a disk that their machines share, got "
             f"{options.folder}, which processes {blind} do not see. Name a folder on a shared disk."
@@ -81,18 +90,23 @@ def released_unless_trained(options: Options) -> Iterator[None]:
     try:
         yield
     except BaseException:  # Ctrl-C too
-        folder = options.folder
-        if options.team.is_main and not any(folder.rglob("*.safetensors")):
-            shutil.rmtree(folder / "runs", ignore_errors=True)
-            (folder / _CLAIM).unlink(missing_ok=True)
+        _release(options)
         raise
+
+
+def _release(options: Options) -> None:
+    folder = options.folder
+    if options.team.is_main and not any(folder.rglob("*.safetensors")) and not (folder / FILE).is_file():
+        shutil.rmtree(folder / "runs", ignore_errors=True)
+        (folder / _CLAIM).unlink(missing_ok=True)
 
 
 def _take(options: Options, identity: str, materials: Materials, choices: Mapping[str, Any]) -> str | None:
     """Write whose folder it is; or say why it cannot be taken."""
     folder, path = options.folder, options.folder / _CLAIM
     chosen = {**materials.recipe.to_dict(), **choices, "keep_source_head": options.keep_source_head}
-    about = {"identity": identity, "model": materials.candidate.name, "weights": materials.weights_revision}
+    candidate = materials.candidate
+    about = {"identity": identity, "model": candidate.name, "weights": candidate.body_revision or candidate.revision}
     now = json.loads(json.dumps({**about, "choices": chosen}))
     if folder.exists() and not folder.is_dir():
         return f"`output_dir` must be a folder, got the file {folder}. Choose another name."
@@ -119,8 +133,5 @@ def _difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if before.get(name) != after.get(name):
             return f" ({name} was {before.get(name)!r} and is {after.get(name)!r})"
     if was.get("weights", now["weights"]) != now["weights"]:
-        return (
-            f" (of other weights of {now['model']}; layers drawn at random are others each time: seed torch before "
-            "making it, or save it and pass the folder)"
-        )
+        return f" (of other weights of {now['model']}, as layers drawn at random are each time)"
     return " (of other data)"

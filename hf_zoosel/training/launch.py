@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_zoosel.features import Team, join_team
+from hf_zoosel.features import Team, best_device, join_team
 from hf_zoosel.training.recipe import Recipe
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,6 +46,11 @@ def training_team(device: str | torch.device | None) -> Team:
         raise ValueError(
             f"`device` must be left out where {team.size} processes train together, or be a kind such as 'cuda', got "
             f"{str(device)!r} and {PartialState().device} from the launcher. `accelerate launch --cpu` trains on CPUs."
+        )
+    if team.size > 1 and device is None and team.device.type == "cpu" != best_device().type:
+        raise ValueError(
+            "`device` must be what the first call of the process had, for its processes speak over that: 'cpu', got "
+            "None where there is a GPU. Pass device='cpu', or leave it out of the first call too."
         )
     return team
 

@@ -34,7 +34,23 @@ def without_held_out(source: LabelledRows, held_out: Sequence[LabelledRows | Non
         )
     what = "image is" if len(kept) == len(source) - 1 else "images are"
     note = f"{len(source) - len(kept):,} source {what} among those to validate or test on, and left out of training"
-    return replace(source.take(kept), notes=(*source.notes, note))
+    left = replace(source.take(kept), notes=(*source.notes, note))
+    return left if source.weights is None else replace(left, weights=_of_the_same_mass(source, kept))
+
+
+def _of_the_same_mass(source: LabelledRows, kept: np.ndarray) -> np.ndarray:
+    """Weights of the rows that are left, such that each class is drawn as often as before, float64 ``(n,)``."""
+    assert source.weights is not None
+    labels = np.zeros(len(source), dtype=np.int64) if source.labels is None else source.labels
+    before = np.bincount(labels, source.weights)
+    after = np.bincount(labels[kept], source.weights[kept], len(before))
+    weights = source.weights[kept] * np.divide(before, after, out=np.zeros_like(before), where=after > 0)[labels[kept]]
+    if not weights.any():
+        raise ValueError(
+            f"`source` must hold images of some mass that the model is not measured on, got none in {source.name!r}. "
+            "Pass other data, or draw all alike (source_sampling='uniform')."
+        )
+    return weights
 
 
 def _shared(source: LabelledRows, apart: Sequence[LabelledRows], most: int | None) -> np.ndarray:

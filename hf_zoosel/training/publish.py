@@ -144,7 +144,7 @@ def _notes(ran: Ran, tested: Evaluation | None, options: Options) -> tuple[str, 
     if options.keep_source_head and not ran.model.source_head_tensors():
         notes.append("there is no source head to keep: the source was not mixed in")
     processor = materials.candidate.processor
-    if isinstance(processor, Mapping) and processor.get("input_size", (3,))[0] == 1:
+    if isinstance(processor, Mapping) and (processor.get("input_size") or (3,))[0] == 1:
         notes.append("it takes grey images, `image.convert('L')` for timm's transform; transformers does not do that")
     if ran.feed.team.size > 1:
         notes.append(f"trained on {ran.feed.team.size} processes")

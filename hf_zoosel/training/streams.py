@@ -154,6 +154,7 @@ def open_held_out(
 
     Raises:
         TypeError: If ``dataset`` is no data set, path or Hub id.
+        NoLabelColumnError: If there is no column of labels.
         NoLabelsError: If no row has a label.
         NoRowsError: If there are no rows.
         NoSplitError: If there is no such split.

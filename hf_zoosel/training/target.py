@@ -5,7 +5,7 @@ from numbers import Real
 from typing import Any
 
 from hf_zoosel.tasks.argument_names import said_of
-from hf_zoosel.tasks.errors import NoLabelsError, NoRowsError, NoSplitError
+from hf_zoosel.tasks.errors import NoLabelColumnError, NoLabelsError, NoRowsError, NoSplitError
 from hf_zoosel.tasks.opening import DatasetLike, open_split
 from hf_zoosel.tasks.splits import split_word
 from hf_zoosel.training.materials import Columns
@@ -60,7 +60,9 @@ def _open_test(
     is_default = isinstance(test, str) and test == TEST
     try:
         return open_held_apart(dataset, test, train, columns, what="test"), ()
-    except NoLabelsError:  # those of a benchmark are often kept back
+    except (NoLabelsError, NoLabelColumnError) as error:  # those of a benchmark are often kept back
+        if isinstance(error, NoLabelColumnError) and not is_default:
+            raise
         return None, ("the test split has no labels and was not used",)
     except (NoSplitError, NoRowsError):
         if not is_default:
@@ -81,7 +83,8 @@ def open_held_apart(
         what: The argument it was given by.
 
     Raises:
-        NoLabelsError: If it has no labels.
+        NoLabelColumnError: If it has no column of labels.
+        NoLabelsError: If no row of it has one.
         NoRowsError: If it has no rows.
         NoSplitError: If there is no such split.
         ValueError: If it cannot be opened, or has classes the target does not.
@@ -93,14 +96,14 @@ def open_held_apart(
         with said_of({"dataset": what}):
             return open_held_out(wanted, train.class_names, **named, split=_split_of(wanted, what))
     if _is_one_split(dataset):
-        raise NoSplitError(f"`{what}` must be a data set beside a target of one split, got {wanted!r}. Pass it.")
+        raise NoSplitError(f"`{what}` must be a data set beside a target of one split, got {wanted!r}. Pass its rows.")
     try:
         with said_of({"split": what}):
             return open_held_out(dataset, train.class_names, **named, split=wanted)
-    except (NoLabelsError, NoRowsError, NoSplitError):
+    except NoSplitError:
         raise
     except ValueError as error:
-        raise ValueError(f"{error} This is said of the split {wanted!r}; `{what}=None` leaves it out.") from error
+        raise type(error)(f"{error} This is said of the split {wanted!r}; `{what}=None` leaves it out.") from error
 
 
 def _split_of(given: Any, what: str) -> str | None:

@@ -19,6 +19,7 @@ from hf_zoosel.zoo.image_size import is_image_processor
 from hf_zoosel.zoo.network import Network
 from hf_zoosel.zoo.preprocess import Preprocess, from_callable, from_image_processor, from_timm
 
+_CLASSIFIER = "ForImageClassification"
 _COUNTED_ELSEWHERE = ("_parameters", "_buffers", "_modules")
 _NO_PART_OF_IT = ("training", "_is_torch_compile")  # torch.compile leaves its mark on the module it wraps
 
@@ -64,7 +65,7 @@ def from_module(module: nn.Module, transform: Any, name: str) -> Candidate:
 def _names(module: Any, is_timm: bool) -> tuple[str, ...] | None:
     if is_timm:
         return timm_models.head_names_of(module)
-    is_classifier = type(module).__name__.endswith("ForImageClassification")  # a bare model has names, but no head
+    is_classifier = type(module).__name__.endswith(_CLASSIFIER)  # a bare model has names, but no head
     names = from_id2label(module.config.id2label) if is_classifier and hasattr(module, "config") else None
     if names is None or not isinstance(head := getattr(module, "classifier", None), nn.Module):
         return names
@@ -118,14 +119,15 @@ def _of_its_classifier(module: Any, is_timm: bool) -> set[str]:
     paths: Any = ()
     if is_timm:
         paths = module.pretrained_cfg.get("classifier") or ()
-    elif type(module).__name__.endswith("ForImageClassification"):
-        paths = [name for name, _ in module.named_children() if name.endswith("classifier")]
-    found = set()
+    elif type(module).__module__.startswith("transformers.") and type(module).__name__.endswith(_CLASSIFIER):
+        found = [name for name, _ in module.named_children() if name.endswith("classifier")]
+        paths = found if len(found) == 1 else ()
+    tensors = set()
     for path in [paths] if isinstance(paths, str) else paths:
         layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
         last = [name for name in layers if name == path or name.startswith(f"{path}.")][-1:]
-        found |= {f"{layer}.{name}" for layer in last for name, _ in module.get_submodule(layer).named_parameters()}
-    return found
+        tensors |= {f"{layer}.{name}" for layer in last for name, _ in module.get_submodule(layer).named_parameters()}
+    return tensors
 
 
 def _digests(module: nn.Module, classifier: Collection[str]) -> tuple[str, str | None]:

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,11 +26,27 @@ def test_a_device_has_one_name():
     assert join_team("cpu:0").device == join_team("cpu").device == torch.device("cpu")
 
 
+def launched_on(monkeypatch, own):
+    """As the second of two processes, which the launcher runs on a device."""
+    monkeypatch.setattr("accelerate.PartialState", lambda: SimpleNamespace(device=torch.device(own)))
+    monkeypatch.setattr(launch, "join_team", lambda device: Team(1, 2, torch.device(device or own)))
+
+
 def test_several_processes_train_where_the_launcher_put_them(monkeypatch):
-    monkeypatch.setattr(launch, "join_team", lambda device: Team(1, 2, torch.device(device)))
-    assert launch.training_team("cpu").size == 2
+    launched_on(monkeypatch, "cuda:1")
+    assert launch.training_team("cuda:1").size == 2
     with pytest.raises(ValueError, match=r"`device` must be left out where 2 processes train together.*got 'cuda:0'"):
         launch.training_team("cuda:0")
+
+
+def test_a_first_call_on_the_cpu_does_not_keep_the_next_one_off_the_gpus_in_silence(monkeypatch):
+    launched_on(monkeypatch, "cpu")
+    assert launch.training_team("cpu").size == 2
+    monkeypatch.setattr(launch, "best_device", lambda: torch.device("cuda", 1))
+    with pytest.raises(ValueError, match="`device` must be what the first call of the process had"):
+        launch.training_team(None)
+    monkeypatch.setattr(launch, "best_device", lambda: torch.device("cpu"))
+    assert launch.training_team(None).size == 2
 
 
 def test_processes_on_other_machines_do_not_share_the_cores(monkeypatch):

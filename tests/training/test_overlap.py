@@ -1,5 +1,8 @@
 """Images that a model is measured on are not trained on, wherever they come from."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
@@ -35,6 +38,17 @@ def test_images_that_are_missing_are_not_taken_for_the_same():
 
     source = open_source(without_the_third(1))
     assert without_held_out(source, [rows_of(without_the_third(2))]) is source
+
+
+def test_classes_are_drawn_as_often_as_their_masses_say_whatever_is_left_out():
+    held_out = colours(9, seed=1).select([0, 3, 6])  # all of one class
+    source = open_source(concatenate_datasets([held_out.select([0, 1]), colours(12, seed=2)]))
+    source = replace(source, weights=np.linspace(1.0, 2.0, 14))
+    left = without_held_out(source, [rows_of(concatenate_datasets([held_out, colours(3, seed=5)]))])
+    assert np.bincount(left.labels, left.weights) == pytest.approx(np.bincount(source.labels, source.weights))
+    only = replace(source, weights=np.eye(14)[0])
+    with pytest.raises(ValueError, match="`source` must hold images of some mass that the model is not measured on"):
+        without_held_out(only, [rows_of(concatenate_datasets([held_out, colours(3, seed=5)]))])
 
 
 def test_a_source_of_nothing_else_is_refused():

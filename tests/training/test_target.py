@@ -120,5 +120,10 @@ def test_what_is_wrong_with_a_split_names_it_and_the_way_out(data):
         open_target_rows(other, columns, validation=None, test="test", max_per_class=None, seed=0)
     with pytest.raises(ValueError, match=r"`test` must be one of train, validation, test, got 'tset'. Did you mean"):
         opened(data, test="tset")
+    without = DatasetDict(train=data["train"], validation=data["validation"].remove_columns("label"))
+    with pytest.raises(ValueError, match=r"label column, got none.* said of the split 'validation'; `valid"):
+        opened(without, validation="validation")
+    with pytest.raises(ValueError, match="label column, got none"):  # given, not only found
+        opened(data, test=data["test"].remove_columns("label"))
     with pytest.raises(ValueError, match="`validation` must be a data set beside a target of one split, got 'val'"):
         opened(data["train"], validation="val")

@@ -268,3 +268,12 @@ def test_the_body_of_a_librarys_model_is_known_apart_from_its_classifier():
     assert one != other
     assert body == same != known("conv1.0.weight")[1]
     assert resolve((Tiny(), TO_TENSOR), "it").body_revision is None  # what its classifier is shows when it runs
+    assert resolve((TinyForImageClassification(), TO_TENSOR), "it").body_revision is None
+
+
+class TinyForImageClassification(nn.Module):
+    """A person's own, whatever it is called: what it does with its classifier is not known."""
+
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Linear(3, 2)
